@@ -1,0 +1,1 @@
+"""Commands: `python -m experiments.sample`, `.train`, `.predict`; key=value arguments."""

@@ -1,0 +1,265 @@
+"""What the commands can be told: typed keys, checked before anything runs.
+
+Presets are in conf/; a key=value on the command line goes over them.
+"""
+
+import difflib
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+CONF = Path(__file__).parent / "conf"
+
+
+class ConfigError(ValueError):
+    """A setting that cannot work; the message names it and the remedy."""
+
+
+def choice(name: str, value: Any, allowed: tuple) -> None:
+    """Raise ConfigError unless `value` is one of `allowed`."""
+    if value not in allowed:
+        near = difflib.get_close_matches(str(value), [str(a) for a in allowed], 1)
+        hint = f": did you mean {near[0]}?" if near else ""
+        listed = ", ".join(map(str, allowed[:-1])) + f" or {allowed[-1]}"
+        raise ConfigError(f"{name} must be {listed}, not {value!r}{hint}")
+
+
+def between(name: str, value: float, low: float, high: float) -> None:
+    """Raise ConfigError unless low <= value <= high."""
+    if not low <= value <= high:
+        raise ConfigError(f"{name} must be from {low:g} to {high:g}, not {value:g}")
+
+
+@dataclass
+class SampleConfig:
+    """A sample of mock systems."""
+
+    sample: str = "natural"  # preset: natural, natural_wide or uniform
+    size: int = 4000  # accepted systems
+    multiplicity: str = "both"  # both, doubles or quads
+    theta_E_min: float = 0.5  # [arcsec]
+    theta_E_max: float = 5.0  # [arcsec]
+    arc_peak: float = 1.0  # least peak of the arcs in i [background RMS]
+    rotate: bool = False  # turn lens images by multiples of 90 degrees
+    cap: int = 0  # most systems in each 0.1 arcsec bin of theta_E; 0: none
+    data: str | None = None  # folder of real stamps; without it the embedded population
+    n_lenses: int = 2000  # lens galaxies in the embedded population
+    n_sources: int = 1000
+    sample_seed: int = 0  # of the population and the sample
+
+    def validate(self) -> None:
+        """Raise ConfigError for what cannot work."""
+        choice("multiplicity", self.multiplicity, ("both", "doubles", "quads"))
+        between("size", self.size, 1, 10_000_000)
+        between("theta_E_min", self.theta_E_min, 0, 5)
+        between("theta_E_max", self.theta_E_max, 0, 5)
+        if self.theta_E_min >= self.theta_E_max:
+            raise ConfigError(
+                f"theta_E_min ({self.theta_E_min:g}) must be below theta_E_max "
+                f"({self.theta_E_max:g})"
+            )
+        between("arc_peak", self.arc_peak, 0, 1000)
+        between("cap", self.cap, 0, 10_000_000)
+        between("n_lenses", self.n_lenses, 10, 1_000_000)
+        between("n_sources", self.n_sources, 1, 1_000_000)
+        between("sample_seed", self.sample_seed, 0, 2**31 - 1)
+        if self.data is not None:
+            from lensjax.catalogue import plain
+
+            try:
+                plain.check(self.data)
+            except ValueError as error:
+                raise ConfigError(str(error)) from error
+
+
+@dataclass
+class DrawConfig(SampleConfig):
+    """`python -m experiments.sample`."""
+
+    size: int = 1000
+    out: str = MISSING  # folder for systems.parquet (and images/)
+    save_images: bool = False  # also FITS files: each mock, and its arcs alone
+    overwrite: bool = False
+
+    def validate(self) -> None:
+        """Raise ConfigError for what cannot work."""
+        super().validate()
+        table = Path(self.out) / "systems.parquet"
+        if table.exists() and not self.overwrite:
+            raise ConfigError(f"{table} exists: give another out, or overwrite=true")
+
+
+@dataclass
+class TrainConfig(SampleConfig):
+    """`python -m experiments.train`."""
+
+    fold: Any = 0  # 0 to 4, or all: the five side by side
+    epochs: int = 30
+    batch_size: int = 32
+    learning_rate: float = 0.005
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    weight_theta_E: float = 1.0  # weight of theta_E in the loss, the others having 1
+    dropout: float = 0.0
+    scaling: str = "none"  # of the images: none, asinh or standardize
+    seed: int = 0  # of the networks and the order of the batches
+    keep_images: str = "auto"  # in memory once rendered: auto (on a CPU), true or false
+    run_dir: str | None = None  # default: a new folder in runs/
+    checkpoint_seconds: float = 20.0  # at least so long between checkpoints
+    steps_per_dispatch: int = 50
+    devices: int = 0  # folds are spread over so many devices; 0: all there are
+
+    def validate(self) -> None:
+        """Raise ConfigError for what cannot work."""
+        super().validate()
+        if str(self.fold) not in ("0", "1", "2", "3", "4", "all"):
+            raise ConfigError(f"fold must be 0 to 4 or all, not {self.fold}")
+        between("epochs", self.epochs, 1, 100_000)
+        between("batch_size", self.batch_size, 1, 65_536)
+        between("learning_rate", self.learning_rate, 0, 10)
+        between("momentum", self.momentum, 0, 1)
+        between("weight_decay", self.weight_decay, 0, 1)
+        between("weight_theta_E", self.weight_theta_E, 0, 1000)
+        between("dropout", self.dropout, 0, 0.99)
+        choice("scaling", self.scaling, ("none", "asinh", "standardize"))
+        self.keep_images = str(self.keep_images).lower()
+        choice("keep_images", self.keep_images, ("auto", "true", "false"))
+        between("seed", self.seed, 0, 2**31 - 1)
+        between("checkpoint_seconds", self.checkpoint_seconds, 0, 86_400)
+        between("steps_per_dispatch", self.steps_per_dispatch, 1, 100_000)
+        between("devices", self.devices, 0, 4096)
+
+    @property
+    def folds(self) -> list[int]:
+        """The folds to train."""
+        return list(range(5)) if str(self.fold) == "all" else [int(self.fold)]
+
+
+@dataclass
+class PredictConfig:
+    """`python -m experiments.predict`."""
+
+    run_dir: str = MISSING  # a finished (or running) training run
+    cutouts: str = MISSING  # folder, file or glob of FITS cutouts
+    out: str = MISSING  # catalogue to write, .parquet
+    batch_size: int = 256
+    strict: bool = False  # exit with status 3 where a cutout has no answer
+    overwrite: bool = False
+
+    def validate(self) -> None:
+        """Raise ConfigError for what cannot work."""
+        between("batch_size", self.batch_size, 1, 65_536)
+        if not (Path(self.run_dir) / "config.yaml").is_file():
+            raise ConfigError(
+                f"run_dir: {self.run_dir} holds no training run (no config.yaml): train "
+                "one with python -m experiments.train run_dir=DIR"
+            )
+
+
+SCHEMAS: dict[str, type] = {
+    "sample": DrawConfig,
+    "train": TrainConfig,
+    "predict": PredictConfig,
+}
+for _name, _schema in SCHEMAS.items():
+    ConfigStore.instance().store(name=f"{_name}_schema", node=_schema)
+
+
+def main(name: str, task: Callable[[Any], int | None]) -> None:
+    """Run `task` with the checked configuration of command `name`, and exit.
+
+    Status 2 and one line on standard error for a setting that cannot work.  With hydra's
+    own flags (-m for a sweep, --help, --cfg job) hydra runs the show.
+    """
+    arguments = sys.argv[1:]
+
+    def checked(config: Any) -> int:
+        try:
+            return task(typed(config, SCHEMAS[name])) or 0
+        except ConfigError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+
+    if any(a.startswith("-") for a in arguments):
+
+        def job(config):
+            status = checked(config)
+            if status:
+                raise SystemExit(status)
+
+        # hydra.main takes the job's name from its function
+        job.__name__ = name
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(job)()
+        return
+    try:
+        config = compose(name, arguments)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    raise SystemExit(checked(config))
+
+
+def compose(name: str, overrides: list[str]) -> Any:
+    """Hydra's configuration of command `name`; ConfigError for a wrong override."""
+    known = [f.name for f in fields(SCHEMAS[name])]
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals:
+            raise ConfigError(f"{override!r} is not of the form key=value")
+        key = key.lstrip("+~")
+        if key not in known and not key.startswith("hydra"):
+            near = difflib.get_close_matches(key, known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+            raise ConfigError(f"there is no key {key!r}: {hint}")
+        if key == "sample":  # a preset is a file: hydra's own words name its search path
+            presets = sorted(path.stem for path in (CONF / "sample").glob("*.yaml"))
+            choice("sample", value, tuple(presets))
+    try:
+        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+            return hydra.compose(name, overrides)
+    except (HydraException, OmegaConfBaseException) as error:
+        cause = error.__cause__ or error
+        raise ConfigError(_in_one_line(cause)) from error
+
+
+def typed(config: Any, schema: type) -> Any:
+    """The checked dataclass that a hydra configuration stands for."""
+    try:
+        values = OmegaConf.to_container(config, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{error.full_key} is needed: give {error.full_key}=...") from (
+            error
+        )
+    made = schema(**values)
+    made.validate()
+    return made
+
+
+def to_yaml(config: Any) -> str:
+    """The configuration as it is written into a run's folder."""
+    return OmegaConf.to_yaml(OmegaConf.create(asdict(config)))
+
+
+def from_yaml(path: Path, schema: type) -> Any:
+    """A configuration as `to_yaml` wrote it; ConfigError where it is another one's."""
+    values = OmegaConf.to_container(OmegaConf.load(path))
+    known = {f.name for f in fields(schema)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise ConfigError(f"{path} has keys that this version does not know: {unknown}")
+    return schema(**values)
+
+
+def _in_one_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    key = next((x.split(":", 1)[1].strip() for x in lines if x.startswith("full_key")), "")
+    lines = [x for x in lines if not x.startswith(("full_key", "object_type", "reference"))]
+    return f"{key}: {' '.join(lines)}" if key else " ".join(lines)

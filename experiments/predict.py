@@ -1,0 +1,68 @@
+"""Model your own cutouts: `python -m experiments.predict run_dir=DIR cutouts=DIR out=FILE`.
+
+Writes a Parquet table, one row a file; what is wrong with a file stands in its flags.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments import config, progress
+from experiments.sample import SURVEY
+from experiments.train import network_settings
+from lensjax import checkpoint, predict, train
+
+
+def load(run_dir: Path):
+    """The trained model of a run, images -> (n, 5); the mean over its folds' networks."""
+    settings = config.from_yaml(run_dir / "config.yaml", config.TrainConfig)
+    setup = network_settings(settings)
+    number = jnp.asarray(settings.folds, jnp.int32)
+    folds = train.Folds(number, *([number] * 4))
+    state = jax.eval_shape(lambda: train.start(setup, folds))
+    like = {"state": state, "epoch": _SCALAR, "step": _SCALAR}
+    params = checkpoint.restore(run_dir / "checkpoints", like)["state"].best_params
+
+    @jax.jit
+    def answers(params, images):
+        one = jax.vmap(lambda p: train.answer(p, images, setup))
+        return one(params).mean(0)
+
+    return lambda images: np.asarray(answers(params, jnp.asarray(images)))
+
+
+_SCALAR = jax.ShapeDtypeStruct((), jnp.int32)
+
+
+def run(settings: config.PredictConfig) -> int:
+    """Read, predict, write; returns the exit status."""
+    run_dir = Path(settings.run_dir)
+    try:
+        model = load(run_dir)
+    except (checkpoint.CheckpointError, FileNotFoundError) as error:
+        raise config.ConfigError(f"run_dir: {error}") from error
+    facts = json.loads((run_dir / "provenance.json").read_text())
+    facts["run_dir"] = str(run_dir.resolve())
+    with progress.track("predicting", 0, "cutouts") as update:
+        return predict.run(
+            model,
+            settings.cutouts,
+            settings.out,
+            SURVEY,
+            strict=settings.strict,
+            overwrite=settings.overwrite,
+            batch_size=settings.batch_size,
+            provenance=facts,
+            progress=lambda done, total: update(done, total=total),
+            echo=lambda text: print(
+                text, file=sys.stderr if text.startswith("error") else sys.stdout
+            ),
+        )
+
+
+if __name__ == "__main__":
+    config.main("predict", run)

@@ -1,0 +1,112 @@
+"""Truth against prediction: the figures of merit, and the baselines beside them."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from lensjax import system
+from lensjax.catalogue import Lenses
+from lensjax.system import System
+from lensjax.train import TARGETS
+
+
+class Merit(NamedTuple):
+    """How well one parameter is predicted; differences are prediction minus truth."""
+
+    bias: float  # median difference
+    half_width: float  # half of the 16 to 84 % range of the differences
+    rms: float  # root mean square difference
+    r2: float  # share of the truth's variance explained; nan where it has none
+
+
+def merits(truth: np.ndarray, predicted: np.ndarray) -> dict[str, Merit]:
+    """Figures of merit of each of `TARGETS`; arrays (N, 5)."""
+    truth, predicted = np.asarray(truth, float), np.asarray(predicted, float)
+    difference = predicted - truth
+    low, bias, high = np.percentile(difference, [16, 50, 84], axis=0)
+    rms = np.sqrt((difference**2).mean(0))
+    variance = truth.var(0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        r2 = np.where(variance > 0, 1 - rms**2 / variance, np.nan)
+    columns = zip(bias, (high - low) / 2, rms, r2, strict=True)
+    return {name: Merit(*map(float, c)) for name, c in zip(TARGETS, columns, strict=True)}
+
+
+def prior_mean(train_truth: np.ndarray, n: int) -> np.ndarray:
+    """The baseline that looks at nothing: the training sample's mean, (n, 5)."""
+    return np.tile(np.asarray(train_truth, float).mean(0), (n, 1))
+
+
+class LightOnly(NamedTuple):
+    """The baseline that sees the lens galaxy's light and no arc.
+
+    Centre and ellipticity are the light's; theta_E is a quadratic regression on the
+    lens's i magnitude and colours.  It is measured on the cutouts before arcs are added,
+    so it is a little better than what one could do on the mocks.
+    """
+
+    middle: np.ndarray  # of the features, on the training sample
+    width: np.ndarray
+    coefficients: np.ndarray
+
+    @staticmethod
+    def fit(systems: System, lenses: Lenses) -> "LightOnly":
+        """Fit the regression to a training sample."""
+        features = _features(systems, lenses)
+        middle, width = features.mean(0), features.std(0) + 1e-6
+        design = _quadratic((features - middle) / width)
+        # a ridge of one system's weight: a handful of lens galaxies must not blow it up
+        ridge = np.eye(design.shape[1])
+        ridge[0, 0] = 0
+        theta_E = np.asarray(systems.sie.theta_E, float)
+        coefficients = np.linalg.solve(design.T @ design + ridge, design.T @ theta_E)
+        return LightOnly(middle, width, coefficients)
+
+    def predict(self, systems: System, lenses: Lenses) -> np.ndarray:
+        """Answers (N, 5) in the order of `TARGETS`."""
+        features = (_features(systems, lenses) - self.middle) / self.width
+        theta_E = _quadratic(features) @ self.coefficients
+        light = system.light_of(lenses, systems.lens_index, systems.rotation)
+        return np.stack([*(np.asarray(v, float) for v in light), theta_E], -1)
+
+
+def _features(systems: System, lenses: Lenses) -> np.ndarray:
+    mag = np.asarray(lenses.mag, float)[np.asarray(systems.lens_index)]
+    return np.concatenate([mag[:, 2:3], -np.diff(mag, axis=1)], 1)
+
+
+def _quadratic(x: np.ndarray) -> np.ndarray:
+    pairs = [x[:, i] * x[:, j] for i in range(x.shape[1]) for j in range(i, x.shape[1])]
+    return np.stack([np.ones(len(x)), *x.T, *pairs], -1)
+
+
+def summary(
+    systems: System,
+    lenses: Lenses,
+    train_rows: Sequence[np.ndarray],
+    held_out_rows: Sequence[np.ndarray],
+    predictions: Sequence[np.ndarray],
+    truth: np.ndarray,
+) -> dict[str, dict[str, Merit]]:
+    """Merits of the network and both baselines on the held-out rows of all folds together.
+
+    Each row is judged by what was trained, or fitted, without its lens galaxy.
+    """
+    truth = np.asarray(truth, float)
+    light, prior = [], []
+    for train, held_out in zip(train_rows, held_out_rows, strict=True):
+        fitted = LightOnly.fit(_take(systems, train), lenses)
+        light.append(fitted.predict(_take(systems, held_out), lenses))
+        prior.append(prior_mean(truth[train], len(held_out)))
+    judged = truth[np.concatenate(held_out_rows)]
+    return {
+        "network": merits(judged, np.concatenate(predictions)),
+        "light only": merits(judged, np.concatenate(light)),
+        "prior mean": merits(judged, np.concatenate(prior)),
+    }
+
+
+def _take(systems: System, rows: np.ndarray) -> System:
+    return jax.tree.map(lambda a: np.asarray(a)[rows], systems)

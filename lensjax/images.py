@@ -1,0 +1,377 @@
+"""Images of a point source behind an SIE in external shear: where, how bright, when.
+
+The SIE's deflection depends on direction alone.  Let what = e^{it} (see `lensjax.sie`),
+U(t) = what + eps conj(what) the direction on the sky that goes with it, Gamma the shear,
+V = (1 - Gamma) U, and z the position from the lens centre.  The lens equation
+(1 - Gamma) z = beta + alpha(t) says that z = r U(t) with r > 0, so images are zeros of
+
+    F(t) = V x (beta + alpha(t)),
+
+one smooth periodic function: no grid on the sky is needed.  Three facts bracket them all:
+
+* F'' + F = G(t) is free of the source, and its zeros are the caustic's cusps: those of a
+  trigonometric polynomial of second degree in 2t, at most eight in t.
+* Take an arc from cusp to cusp, shorter than pi, and its middle m.  There
+  N = F' cos(t - m) + F sin(t - m) is monotone, for N' = G cos(t - m): it has one zero at
+  most, where F / cos(t - m) turns.
+* Between neighbours among cusps and turning points F / cos(t - m) is monotone, so that a
+  change of sign is one zero and no change is none.
+
+None is lost and none is doubled, however close two images lie.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.typing import ArrayLike
+
+from lensjax import cosmology, units
+from lensjax import lens as _lens
+from lensjax import shear as _shear
+from lensjax import sie as _sie
+from lensjax.lens import Lens
+from lensjax.sie import CORE
+
+SLOTS = 8  # an SIE in strong shear has up to eight images, in weak shear four
+_KNOTS = 64  # steps in 2t at which the cusps' polynomial is first looked at
+_CUSPS = 4  # most zeros of that polynomial, of second degree
+_ZEROS = 12  # zeros of F that are followed up; more than eight were never seen
+_NEWTON_STEPS = 60  # at most, in a bracket: enough for bisection alone in float64
+
+
+class Images(NamedTuple):
+    """Images of one point source in `SLOTS` slots, sorted by arrival, first image first.
+
+    Empty slots come last: valid is False, positions are nan, the magnification is 0.
+    """
+
+    x: Array  # (SLOTS,) position [arcsec]
+    y: Array  # (SLOTS,)
+    magnification: Array  # (SLOTS,) signed: negative for a saddle point
+    valid: Array  # (SLOTS,) bool
+
+
+class _Ring(NamedTuple):
+    """What F(t) is made of."""
+
+    lens: Lens
+    e1: Array  # eps
+    e2: Array
+    b: Array  # theta_E (1 - |eps|^2)
+    beta_x: Array  # source from the lens centre, moved by the shear's deflection there
+    beta_y: Array
+
+
+def _ring(lens: Lens, beta_x: Array, beta_y: Array) -> _Ring:
+    sie, shear = lens
+    e1, e2 = _sie.reduced_ellipticity(sie)
+    shear_x, shear_y = _shear.deflect(shear, sie.x, sie.y)
+    b = sie.theta_E * (1 - e1**2 - e2**2)
+    return _Ring(
+        lens, e1, e2, b, beta_x - sie.x + shear_x, beta_y - sie.y + shear_y
+    )
+
+
+def _along(ring: _Ring, c: Array, s: Array) -> tuple[Array, Array, Array, Array]:
+    """Components of U and of V for what = c + i s; linear in c and s."""
+    shear = ring.lens.shear
+    ux, uy = c + ring.e1 * c + ring.e2 * s, s + ring.e2 * c - ring.e1 * s
+    vx, vy = _shear.deflect(shear, ux, uy)
+    return ux, uy, ux - vx, uy - vy
+
+
+def _target(ring: _Ring, c: Array, s: Array) -> tuple[Array, Array]:
+    """The vector beta + alpha: (1 - Gamma) z of an image."""
+    alpha_x, alpha_y = _sie.deflect_along(ring.lens.sie, c, s)
+    return ring.beta_x + alpha_x, ring.beta_y + alpha_y
+
+
+def _crossing(ring: _Ring, t: Array) -> tuple[Array, Array]:
+    """F(t) and F'(t); alpha' = b i U / |U|^2."""
+    c, s = jnp.cos(t), jnp.sin(t)
+    ux, uy, vx, vy = _along(ring, c, s)
+    _, _, dvx, dvy = _along(ring, -s, c)
+    x, y = _target(ring, c, s)
+    turn = ring.b * (vx * ux + vy * uy) / (ux**2 + uy**2)
+    return vx * y - vy * x, dvx * y - dvy * x + turn
+
+
+def _cusp_polynomial(ring: _Ring) -> tuple[Array, Array, Array]:
+    """Complex k0, k1, k2 with G = b Im(k0 + k1 s + k2 s^2) / |U|^4, s = e^{2it}."""
+    eps = lax.complex(ring.e1, ring.e2)
+    g = lax.complex(*ring.lens.shear)
+    p, r = 1 - jnp.conj(g) * eps, jnp.conj(eps - g)
+    a1 = 3 * (p * jnp.conj(eps) - r)
+    a2 = -r * jnp.conj(eps)
+    k0 = p + 2 * eps * a1 + eps**2 * a2
+    k1 = a1 + 2 * eps * a2 - jnp.conj(2 * eps * p + eps**2 * a1)
+    return k0, k1, a2 - jnp.conj(eps**2 * p)
+
+
+def _evaluate(k: tuple[Array, Array, Array], angle: Array) -> tuple[Array, Array]:
+    """Im(k0 + k1 s + k2 s^2) at s = e^{i angle}, and its derivative."""
+    k0, k1, k2 = k
+    s = lax.complex(jnp.cos(angle), jnp.sin(angle))
+    return (k0 + (k1 + k2 * s) * s).imag, ((k1 + 2 * k2 * s) * s).real
+
+
+def _root(
+    f: Callable, low: Array, high: Array, low_positive: Array, wanted: Array
+) -> Array:
+    """Zeros of f, which gives value and slope, in brackets; Newton, bisecting if lost.
+
+    Brackets that are not `wanted` return something inside.
+    """
+    tolerance = jnp.finfo(low.dtype).eps ** 0.5  # a Newton step so short leaves eps
+
+    def narrow(state):
+        low, high, t, _, count = state
+        value, slope = f(t)
+        left = (value >= 0) == low_positive
+        low, high = jnp.where(left, t, low), jnp.where(left, high, t)
+        new = t - value / jnp.where(slope == 0, 1, slope)
+        inside = (new > low) & (new < high) & (slope != 0)
+        new = jnp.where(inside, new, (low + high) / 2)
+        done = jnp.where(inside, jnp.abs(new - t), (high - low) / 4) < tolerance
+        return low, high, new, done, count + 1
+
+    def unfinished(state):
+        *_, done, count = state
+        return (count < _NEWTON_STEPS) & jnp.any(wanted & ~done)
+
+    start = (low, high, (low + high) / 2, jnp.zeros_like(wanted), 0)
+    return lax.while_loop(unfinished, narrow, start)[2]
+
+
+def _brackets(
+    knots: Array, positive: Array, size: int
+) -> tuple[Array, Array, Array, Array]:
+    """Low, high, sign at low, and whether real, of `size` steps with a change of sign."""
+    (step,) = jnp.nonzero(positive[1:] != positive[:-1], size=size, fill_value=-1)
+    return knots[step], knots[step + 1], positive[step], step >= 0
+
+
+def _cusps(ring: _Ring) -> tuple[Array, Array]:
+    """Angles t in [0, pi) of the cusps, (_CUSPS,), the others repeat a period later."""
+    k = _cusp_polynomial(ring)
+    dtype = ring.b.dtype
+    edges = jnp.linspace(0, 2 * jnp.pi, _KNOTS + 1, dtype=dtype) + 0.01
+    _, slope = _evaluate(k, edges)
+    # two zeros within one step: look where the polynomial turns, too
+    left, right = slope[:-1], slope[1:]
+    turns = (left >= 0) != (right >= 0)
+    part = jnp.where(turns, left / jnp.where(turns, left - right, 1), 0.5)
+    inner = edges[:-1] + part * (edges[1:] - edges[:-1])
+    knots = jnp.append(jnp.stack([edges[:-1], inner], -1).ravel(), edges[-1])
+    value, _ = _evaluate(k, knots)
+    low, high, sign, real = _brackets(knots, value >= 0, _CUSPS)
+    angle = _root(lambda t: _evaluate(k, t), low, high, sign, real)
+    return jnp.where(real, angle, edges[0]) / 2
+
+
+def _directions(ring: _Ring) -> tuple[Array, Array]:
+    """Zeros of F, (_ZEROS,), and which are real."""
+    k = _cusp_polynomial(ring)
+    cusps = _cusps(ring)
+    # quarters of the circle keep every arc shorter than pi
+    quarters = jnp.arange(4, dtype=cusps.dtype) * (jnp.pi / 2) + 0.005
+    t = jnp.sort(jnp.concatenate([cusps, cusps + jnp.pi, quarters]))
+    t = jnp.append(t, t[0] + 2 * jnp.pi)
+    value, slope = _crossing(ring, t)
+    low, high, middle = t[:-1], t[1:], (t[1:] + t[:-1]) / 2
+    half = (high - low) / 2
+    n_low = slope[:-1] * jnp.cos(half) - value[:-1] * jnp.sin(half)
+    n_high = slope[1:] * jnp.cos(half) + value[1:] * jnp.sin(half)
+
+    def turning(t):
+        f, df = _crossing(ring, t)
+        ux, uy, _, _ = _along(ring, jnp.cos(t), jnp.sin(t))
+        g = ring.b * _evaluate(k, 2 * t)[0] / (ux**2 + uy**2) ** 2
+        c, s = jnp.cos(t - middle), jnp.sin(t - middle)
+        return df * c + f * s, g * c
+
+    # with a change of sign in F there is one zero in the arc, and no turning matters
+    same = (value[1:] >= 0) == (value[:-1] >= 0)
+    wanted = same & ((n_low >= 0) != (n_high >= 0))
+    turn = jnp.where(wanted, _root(turning, low, high, n_low >= 0, wanted), middle)
+
+    at_turn, _ = _crossing(ring, turn)
+    knots = jnp.append(jnp.stack([low, turn], -1).ravel(), t[-1])
+    values = jnp.append(jnp.stack([value[:-1], at_turn], -1).ravel(), value[-1])
+    low, high, sign, real = _brackets(knots, values >= 0, _ZEROS)
+    zeros = _root(lambda t: _crossing(ring, t), low, high, sign, real)
+
+    # a source exactly behind a round lens: F is zero everywhere, up to rounding
+    size = jnp.abs(ring.b) + sum(
+        jnp.abs(a) for a in (ring.beta_x, ring.beta_y, ring.lens.sie.x, ring.lens.sie.y)
+    )
+    ring_shaped = jnp.max(jnp.abs(values)) < 8 * jnp.finfo(size.dtype).eps * size
+    return zeros, real & ~ring_shaped
+
+
+def solve(
+    lens: Lens, beta_x: ArrayLike, beta_y: ArrayLike, core: float = CORE
+) -> Images:
+    """Images of a point source at (beta_x, beta_y).
+
+    Parameters
+    ----------
+    lens : Lens
+        Scalars; |e| < 1, |g| < 1.
+    beta_x, beta_y : scalar
+        Source position [arcsec].
+    core : float
+        Softening length [arcsec] of the deflection that the positions solve, so that
+        `lensjax.lens.ray_shoot` takes each back to the source.  The softened centre is
+        never counted as an image.  Within about 1.5 (theta_E core^2)^(1/3) of the
+        centre, 3e-3 arcsec, the softened lens has no image where the singular one has:
+        there positions are those of the singular lens.
+
+    Returns
+    -------
+    Images
+        `SLOTS` slots, the valid ones first, sorted by arrival.
+
+    Notes
+    -----
+    Counts: 4 inside caustic and cut, 2 inside the cut alone, 3 inside the caustic alone
+    (naked cusp), 1 outside both: not strongly lensed; shear can add more.  A source
+    exactly behind a round lens has a ring, which is no set of points: no slot is valid.
+
+    Positions and magnifications can be differentiated twice with respect to lens and
+    source, by the implicit function theorem at the solution; empty slots have zero
+    gradients.  They diverge, rightly, for a source on a caustic.
+    """
+    lens = jax.tree.map(jnp.asarray, lens)
+    dtype = jnp.result_type(float, *jax.tree.leaves(lens), beta_x, beta_y)
+    lens = jax.tree.map(lambda a: a.astype(dtype), lens)
+    beta_x, beta_y = jnp.asarray(beta_x, dtype), jnp.asarray(beta_y, dtype)
+
+    fixed = lax.stop_gradient((lens, beta_x, beta_y))
+    x, y, core, valid = _find(*fixed, jnp.asarray(core, dtype))
+    tau = _lens.fermat_potential(fixed[0], x, y, *fixed[1:])
+    order = jnp.argsort(jnp.where(valid, tau, jnp.inf))[:SLOTS]
+    x, y, core, valid = x[order], y[order], core[order], valid[order]
+
+    # A Newton step from a solution changes nothing but carries the first derivative of
+    # the implicit function theorem, d theta = A^-1 (d beta + d alpha); a second step
+    # carries the second derivative, and squares what A's neglect of the core leaves.
+    for _ in range(2):
+        x, y = _newton(lens, beta_x, beta_y, x, y, core)
+    magnification = _lens.magnification(lens, x, y, core)
+    return Images(
+        jnp.where(valid, x, jnp.nan),
+        jnp.where(valid, y, jnp.nan),
+        jnp.where(valid, magnification, 0),
+        valid,
+    )
+
+
+def _newton(lens, beta_x, beta_y, x, y, core):
+    seen_x, seen_y = _lens.ray_shoot(lens, x, y, core)
+    miss_x, miss_y = seen_x - beta_x, seen_y - beta_y
+    xx, xy, yy = _lens.jacobian(lens, x, y, core)
+    det = xx * yy - xy**2
+    return x - (yy * miss_x - xy * miss_y) / det, y - (xx * miss_y - xy * miss_x) / det
+
+
+def _find(
+    lens: Lens, beta_x: Array, beta_y: Array, core: Array
+) -> tuple[Array, Array, Array, Array]:
+    """Positions (_ZEROS,), the core length each was solved with, and which are real."""
+    ring = _ring(lens, beta_x, beta_y)
+    t, real = _directions(ring)
+    c, s = jnp.cos(t), jnp.sin(t)
+    ux, uy, vx, vy = _along(ring, c, s)
+    x, y = _target(ring, c, s)
+    distance = (vx * x + vy * y) / (vx**2 + vy**2)  # r of z = r U
+    valid = real & (distance > 0)
+    # empty slots rest far out, where A is regular in any shear but |g| = 1
+    distance = jnp.where(valid, distance, 10 * (1 + jnp.abs(lens.sie.theta_E)))
+    x, y = lens.sie.x + distance * ux, lens.sie.y + distance * uy
+
+    # Then the softened lens.  Near the centre, within about 1.5 (theta_E core^2)^(1/3),
+    # it has no image where the singular one has: there the singular one stays.
+    def step(_, xy):
+        return _newton(lens, beta_x, beta_y, *xy, core)
+
+    soft_x, soft_y = lax.fori_loop(0, 6, step, (x, y))
+    moved = jnp.hypot(soft_x - x, soft_y - y)
+    seen_x, seen_y = _lens.ray_shoot(lens, soft_x, soft_y, core)
+    miss = jnp.hypot(seen_x - beta_x, seen_y - beta_y)
+    size = lens.sie.theta_E + jnp.abs(beta_x) + jnp.abs(beta_y)
+    near = 64 * jnp.finfo(x.dtype).eps * size
+    soft = valid & (moved < distance * jnp.hypot(ux, uy) / 2) & (miss < near)
+    return (
+        jnp.where(soft, soft_x, x),
+        jnp.where(soft, soft_y, y),
+        jnp.where(soft, core, 0),
+        valid,
+    )
+
+
+def arrival_times(
+    lens: Lens, images: Images, beta_x: ArrayLike, beta_y: ArrayLike, D_dt: ArrayLike
+) -> Array:
+    """Arrival times of `images` after the first one.
+
+    Parameters
+    ----------
+    lens, images, beta_x, beta_y
+        As given to and returned by `solve`.
+    D_dt : scalar
+        Time-delay distance [Mpc], or a Quantity.
+
+    Returns
+    -------
+    array (SLOTS,)
+        Days after the first image, nan in empty slots.  (D_dt / c) times the difference
+        in Fermat potential; differentiable, D_dt included.
+    """
+    # empty slots must not bring their nan into the gradient
+    x, y = (jnp.where(images.valid, a, 0) for a in (images.x, images.y))
+    tau = _lens.fermat_potential(lens, x, y, beta_x, beta_y)
+    days = (
+        cosmology.MPC_IN_LIGHT_DAYS * cosmology.ARCSEC**2 * units.value(D_dt, "Mpc") * tau
+    )
+    return jnp.where(images.valid, days - days[0], jnp.nan)
+
+
+def critical_curve(lens: Lens, n: int = 256) -> tuple[Array, Array]:
+    """Tangential critical curve of the lens: closed, as (x, y), each (n,) [arcsec].
+
+    det A is linear in the SIE's kappa along each direction, so no root is sought.  In
+    shear so strong that the curve opens, points that lie at infinity are nan.
+    """
+    sie, shear = lens
+    e1, e2 = _sie.reduced_ellipticity(sie)
+    t = jnp.linspace(0, 2 * jnp.pi, n, dtype=jnp.result_type(float, e1))
+    cx, cy = jnp.cos(t), jnp.sin(t)
+    ux, uy = cx + e1 * cx + e2 * cy, cy + e2 * cx - e1 * cy
+    r2 = ux**2 + uy**2
+    # Re(conj(g) e^{2 i phi}) at polar angle phi of (ux, uy)
+    along = (shear.g1 * (ux**2 - uy**2) + shear.g2 * 2 * ux * uy) / r2
+    kappa = (1 - jnp.square(shear.g1) - jnp.square(shear.g2)) / (2 * (1 - along))
+    # |w| of rho (ux, uy) is rho (1 - |eps|^2), and kappa = theta_E (1-|eps|^2) / (2 |w|)
+    rho = sie.theta_E / (2 * jnp.where(kappa > 0, kappa, jnp.nan))
+    return sie.x + rho * ux, sie.y + rho * uy
+
+
+def caustic(lens: Lens, n: int = 256) -> tuple[Array, Array]:
+    """Tangential caustic (the diamond) in the source plane: (x, y), each (n,) [arcsec]."""
+    return _lens.ray_shoot(lens, *critical_curve(lens, n), core=0.0)
+
+
+def cut(lens: Lens, n: int = 256) -> tuple[Array, Array]:
+    """The cut, across which one image appears at the lens centre: (x, y) [arcsec].
+
+    The singular lens' pseudo-caustic, closed, each (n,): the source positions seen at the
+    centre from every direction.
+    """
+    t = jnp.linspace(0, 2 * jnp.pi, n, dtype=jnp.result_type(float, lens.sie.theta_E))
+    alpha_x, alpha_y = _sie.deflect_along(lens.sie, jnp.cos(t), jnp.sin(t))
+    shear_x, shear_y = _shear.deflect(lens.shear, lens.sie.x, lens.sie.y)
+    return lens.sie.x - shear_x - alpha_x, lens.sie.y - shear_y - alpha_y

@@ -1,0 +1,330 @@
+"""The embedded HSC-like population: galaxies drawn instead of listed, no file needed.
+
+Massive early-type galaxies that may lens, the faint galaxies behind them, and HSC's seeing
+and noise.  docs/population.md gives the source of each figure and says where the draws
+look like real HSC cutouts and where they do not.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from lensjax import catalogue as _catalogue
+from lensjax import cosmology, light, psf
+from lensjax.catalogue import Catalogue, Lenses, Listing, Sources
+from lensjax.cosmology import FlatLambdaCDM
+from lensjax.mock import MARGIN, SUPERSAMPLING, ray_grid
+from lensjax.survey import Survey
+
+# Colours and K_i = m_i - M_r - DM of passive galaxies in HSC griz against redshift.
+_Z = (0.20, 0.31, 0.39, 0.48, 0.53, 0.64, 0.70, 0.77, 0.86, 1.01)
+_G_R = (1.23, 1.48, 1.66, 1.61, 1.60, 1.61, 1.66, 1.75, 2.00, 1.97)
+_R_I = (0.50, 0.65, 0.71, 0.89, 1.02, 1.22, 1.28, 1.35, 1.26, 1.20)
+_I_Z = (0.22, 0.23, 0.29, 0.36, 0.40, 0.43, 0.40, 0.46, 0.68, 0.77)
+_K_I = (-0.26, -0.20, -0.12, -0.03, 0.02, 0.18, 0.22, 0.33, 0.55, 0.80)
+
+VDISP_RANGE = (120.0, 450.0)  # [km/s]
+FAINTEST_LENS = 20.5  # i [mag]
+STAMP = 96  # side of a source stamp [pixel]
+SOURCE_PIXEL_SCALE = 0.03  # [arcsec], as HST's drizzled images
+MOST_NEIGHBOURS = 8
+MOST_CLUMPS = 4
+SEEINGS = 256  # different PSFs in a drawn catalogue
+
+
+class Ellipticals(NamedTuple):
+    """Early-type galaxies as drawn; each field (n,) or (n, band)."""
+
+    z: Array
+    vdisp: Array  # [km/s]
+    mag: Array  # (n, band) total AB magnitude
+    radius: Array  # circularised half-light radius [arcsec]
+    sersic: Array  # Sersic index
+    q: Array  # axis ratio of the light
+    phi: Array  # its angle [rad from +x]
+
+
+def ellipticals(key: Array, n: int, cosmo: FlatLambdaCDM) -> Ellipticals:
+    """`n` early-type galaxies brighter than i = 20.5, drawn as lenses are: by sigma^4.
+
+    The density is phi(sigma) sigma^4 dV/dz with the velocity dispersion function of Choi
+    et al. (2007), so that massive galaxies are not rare among them; `Lenses.weight` takes
+    the sigma^4 out again where a sample is drawn.
+    """
+    keys = jax.random.split(key, 8)
+    candidates = 16 * n
+    z_axis, s_axis = jnp.linspace(0.1, 1.0, 181), jnp.linspace(*VDISP_RANGE, 166)
+    d_c = cosmology.comoving_distance(cosmo, z_axis)
+    volume = d_c**2 * jnp.gradient(d_c)
+    s = s_axis / 161.0
+    function = s**2.32 * jnp.exp(-(s**2.67)) * s**4
+    z = _inverse_transform(keys[0], z_axis, volume, candidates)
+    vdisp = _inverse_transform(keys[1], s_axis, function, candidates)
+
+    v = jnp.log10(vdisp)
+    mean_r = (-0.37 + jnp.sqrt(0.37**2 - 0.024 * (2.97 + v))) / 0.012
+    absolute_r = mean_r + 0.3 * jax.random.normal(keys[2], (candidates,))
+    d_a = cosmology.angular_diameter_distance(cosmo, 0.0, z)
+    modulus = 5 * jnp.log10((1 + z) ** 2 * d_a * 1e5)
+    i = absolute_r + modulus + jnp.interp(z, jnp.array(_Z), jnp.array(_K_I))
+    colours = jnp.stack(
+        [jnp.interp(z, jnp.array(_Z), jnp.array(c)) for c in (_G_R, _R_I, _I_Z)], -1
+    )
+    g_r, r_i, i_z = (colours + 0.05 * jax.random.normal(keys[3], colours.shape)).T
+    mag = jnp.stack([i + r_i + g_r, i + r_i, i, i - i_z], -1)
+
+    log_kpc = 2.46 - 2.79 * v + 0.84 * v**2 + np.log10(1.5)
+    log_kpc += 0.11 * jax.random.normal(keys[4], (candidates,))
+    radius = 10**log_kpc / (1000 * d_a) / cosmology.ARCSEC
+    index = jnp.clip(4.5 + jax.random.normal(keys[5], (candidates,)), 2.5, 7)
+    spread = 0.378 - 0.000572 * vdisp
+    uniform = jax.random.uniform(keys[6], (candidates,), minval=1e-6)
+    q = jnp.clip(1 - spread * jnp.sqrt(-2 * jnp.log(uniform)), 0.2, 1)
+    phi = jax.random.uniform(keys[7], (candidates,), maxval=jnp.pi)
+    drawn = Ellipticals(z, vdisp, mag, radius, index, q, phi)
+
+    (bright,) = jnp.nonzero(i < FAINTEST_LENS, size=n, fill_value=-1)
+    return jax.tree.map(lambda a: a[bright], drawn)
+
+
+def _inverse_transform(key: Array, axis: Array, density: Array, n: int) -> Array:
+    """`n` draws from a density given on an even axis."""
+    steps = (density[1:] + density[:-1]) / 2
+    cumulative = jnp.concatenate([jnp.zeros(1), jnp.cumsum(steps)])
+    return jnp.interp(jax.random.uniform(key, (n,)), cumulative / cumulative[-1], axis)
+
+
+def redshift_and_dispersion(
+    key: Array, mag: Array, z: Array, vdisp: Array, among: Ellipticals
+) -> tuple[Array, Array]:
+    """(z, vdisp) of a galaxy of magnitudes `mag` (band,), those that are nan drawn.
+
+    Draws one of `among`, weighted by how near it is in i and in colours, and in what is
+    known of the redshift and dispersion; sigma^4 is weighted out of `among`.
+    """
+
+    def distance2(width, theirs, own):
+        return jnp.where(jnp.isfinite(own), ((theirs - own) / width) ** 2, 0)
+
+    colours = jnp.diff(among.mag, axis=-1) - jnp.diff(mag)[None]
+    chi2 = distance2(0.2, among.mag[:, 2], mag[2]) + ((colours / 0.1) ** 2).sum(-1)
+    chi2 += distance2(0.05, among.z, z) + distance2(20.0, among.vdisp, vdisp)
+    # far from all of them the softer of two widths decides, so that someone is drawn
+    chi2 = jnp.minimum(chi2, 20 + chi2 / 100)
+    one = jax.random.categorical(key, -chi2 / 2 - 4 * jnp.log(among.vdisp))
+    z = jnp.where(jnp.isfinite(z), z, among.z[one])
+    return z, jnp.where(jnp.isfinite(vdisp), vdisp, among.vdisp[one])
+
+
+def seeing(key: Array, survey: Survey, size: int = 43) -> Array:
+    """PSFs of one place on the sky in all bands (size, size, band): round-ish Moffats."""
+    k_common, k_band, k_beta, k_shape = jax.random.split(key, 4)
+    bands = len(survey.bands)
+    scatter = 0.07 * jax.random.normal(k_common) + 0.10 * jax.random.normal(
+        k_band, (bands,)
+    )
+    fwhm = jnp.clip(jnp.array(survey.fwhm) * jnp.exp(scatter), 0.45, 1.2)
+    beta = jax.random.uniform(k_beta, (bands,), minval=2.5, maxval=4.5)
+    # the ellipticity is (a^2 - b^2) / (a^2 + b^2); a Moffat's (a - b) / (a + b) is half
+    e1, e2 = 0.005 * jax.random.normal(k_shape, (2, bands))
+    return jax.vmap(
+        lambda f, b, u, v: psf.moffat(f, b, u, v, size, survey.pixel_scale),
+        out_axes=-1,
+    )(fwhm, beta, e1, e2)
+
+
+def cutout(key: Array, galaxy: Ellipticals, kernel: Array, survey: Survey) -> Array:
+    """Image (n, n, band) [counts] of one galaxy: Sersic light, neighbours, noise."""
+    k_near, k_noise = jax.random.split(key)
+    n = survey.image_size + 2 * MARGIN
+    scale = survey.pixel_scale / SUPERSAMPLING
+    x, y = ray_grid(n * SUPERSAMPLING, scale, jnp.float32)
+    counts = 10 ** (-0.4 * (galaxy.mag - survey.zero_point))
+    profile = light.sersic(x, y, galaxy.radius, galaxy.sersic, galaxy.q, galaxy.phi)
+    scene = profile[..., None] * counts[None, None]
+    scene += neighbours(k_near, x, y, survey)
+    image = psf.blur_and_sample(scene * scale**2, kernel, SUPERSAMPLING)
+    return observe(k_noise, image[MARGIN:-MARGIN, MARGIN:-MARGIN], survey)
+
+
+def neighbours(key: Array, x: Array, y: Array, survey: Survey) -> Array:
+    """Surface brightness (..., band) of field galaxies at (x, y) [arcsec]: about three.
+
+    Poisson(3) to i = 26 in a 10.8 arcsec square, exponential discs and a few red ones.
+    """
+    k_number, k_place, k_mag, k_colour, k_size, k_shape = jax.random.split(key, 6)
+    most = MOST_NEIGHBOURS
+    half = survey.image_size * survey.pixel_scale / 2
+    there = jnp.arange(most) < jax.random.poisson(k_number, 3.0)
+    x0, y0 = jax.random.uniform(k_place, (2, most), minval=-half, maxval=half)
+    # none on top of the lens: what lies there is part of its light
+    there &= jnp.hypot(x0, y0) > 1.5
+    i = _counts_slope(k_mag, most, 0.30, 20.0, 26.0)
+    red = jax.random.uniform(jax.random.fold_in(k_colour, 1), (most,)) < 0.25
+    colour = jnp.where(
+        red[:, None], jnp.array([1.5, 0.8, 0.3]), jnp.array([0.5, 0.3, 0.1])
+    )
+    colour += 0.15 * jax.random.normal(k_colour, (most, 3))
+    mag = jnp.stack(
+        [i + colour[:, 0] + colour[:, 1], i + colour[:, 1], i, i - colour[:, 2]], -1
+    )
+    counts = jnp.where(there[:, None], 10 ** (-0.4 * (mag - survey.zero_point)), 0)
+    radius = (
+        0.3
+        * 10 ** (-0.1 * (i - 24))
+        * jnp.exp(0.3 * jax.random.normal(k_size, (most,)))
+    )
+    q, phi = jax.random.uniform(k_shape, (2, most))
+    q, phi = 0.4 + 0.6 * q, jnp.pi * phi
+
+    def add(total, one):
+        x0, y0, counts, radius, q, phi = one
+        profile = light.sersic(x - x0, y - y0, radius, 1.0, q, phi)
+        return total + profile[..., None] * counts[None, None], None
+
+    total = jnp.zeros((*x.shape, len(survey.bands)), x.dtype)
+    return jax.lax.scan(add, total, (x0, y0, counts, radius, q, phi))[0]
+
+
+def observe(key: Array, image: Array, survey: Survey) -> Array:
+    """One noisy coadd of `image` (n, n, band) [counts].
+
+    Sky noise of the survey's level, with its scatter from place to place and the slight
+    correlation that resampling leaves between neighbouring pixels; photon noise is
+    Gaussian with the Poisson variance: jax.random.poisson has no gradient.
+    """
+    k_level, k_sky, k_photon = jax.random.split(key, 3)
+    scatter = jnp.array([0.25, 0.25] + [0.30] * (len(survey.bands) - 2))
+    level = jnp.exp(scatter * jax.random.normal(k_level, scatter.shape))
+    sigma = jnp.array(survey.sky_sigma) * level
+    white = jax.random.normal(k_sky, image.shape)
+    near = sum(jnp.roll(white, step, axis) for step in (1, -1) for axis in (0, 1))
+    sky = (white + 0.1 * near) / np.sqrt(1 + 4 * 0.1**2) * sigma[None, None]
+    photon = jnp.sqrt(jnp.maximum(image, 0) / survey.gain)
+    return image + sky + photon * jax.random.normal(k_photon, image.shape)
+
+
+def _counts_slope(
+    key: Array, n: int, slope: float, bright: float, faint: float
+) -> Array:
+    """Magnitudes with number counts N(m) ~ 10^(slope m) between two limits."""
+    u = jax.random.uniform(key, (n,))
+    low, high = 10 ** (slope * bright), 10 ** (slope * faint)
+    return jnp.log10(low + u * (high - low)) / slope
+
+
+def source(
+    key: Array, cosmo: FlatLambdaCDM, survey: Survey
+) -> tuple[Array, Array, Array]:
+    """A faint, clumpy, mostly star-forming galaxy: stamp (m, m, band), redshift, mag.
+
+    A Sersic body and one to four bluer clumps on it.
+    """
+    k_z, k_mag, k_colour, k_size, k_shape, k_clump = jax.random.split(key, 6)
+    axis = jnp.linspace(0.1, 5.0, 491)
+    density = axis**2 * jnp.exp(-((axis / 0.13) ** 0.70))
+    z = _inverse_transform(k_z, axis, density, 1)[0]
+    i = _counts_slope(k_mag, 1, 0.28, 22.0, 28.0)[0]
+    g_r, r_i, i_z = jnp.array([0.20, 0.05, 0.12]) + jnp.array(
+        [0.25, 0.18, 0.15]
+    ) * jax.random.normal(k_colour, (3,))
+    mag = jnp.stack([i + r_i + g_r, i + r_i, i, i - i_z])
+
+    d_a = cosmology.angular_diameter_distance(cosmo, 0.0, z)
+    modulus = 5 * jnp.log10((1 + z) ** 2 * d_a * 1e5)
+    absolute = i - modulus + 2.5 * jnp.log10(1 + z)
+    kpc = 10 ** (-(absolute + 18) / 4 + 0.35 * jax.random.normal(k_size))
+    kpc *= ((1 + z) / 1.6) ** -1.2
+    radius = jnp.clip(kpc / (1000 * d_a) / cosmology.ARCSEC, 0.06, 0.6)
+    u = jax.random.uniform(k_shape, (2,), minval=1e-6)
+    q = jnp.clip(1 - 0.3 * jnp.sqrt(-2 * jnp.log(u[0])), 0.2, 1)
+    phi = jnp.pi * u[1]
+    index = jnp.clip(
+        1.2 * jnp.exp(0.4 * jax.random.normal(jax.random.fold_in(k_shape, 1))), 0.5, 4
+    )
+
+    x, y = ray_grid(STAMP, SOURCE_PIXEL_SCALE, jnp.float32)
+    body = light.sersic(x, y, radius, index, q, phi)
+    k_n, k_place, k_small, k_share = jax.random.split(k_clump, 4)
+    there = jnp.arange(MOST_CLUMPS) < jax.random.randint(k_n, (), 1, MOST_CLUMPS + 1)
+    along, across = radius * 0.8 * jax.random.normal(k_place, (2, MOST_CLUMPS))
+    across *= q
+    c, s = jnp.cos(phi), jnp.sin(phi)
+    small = radius * jax.random.uniform(k_small, (MOST_CLUMPS,), minval=0.1, maxval=0.3)
+    share = jnp.where(there, jax.random.uniform(k_share, (MOST_CLUMPS,)), 0)
+    # a tenth to half of the light is in the clumps
+    in_clumps = jax.random.uniform(
+        jax.random.fold_in(k_share, 1), minval=0.1, maxval=0.5
+    )
+    share *= in_clumps / share.sum()
+    clumps = sum(
+        share[k]
+        * light.sersic(
+            x - (c * along[k] - s * across[k]),
+            y - (s * along[k] + c * across[k]),
+            jnp.maximum(small[k], 0.04),
+            1.0,
+            1.0,
+            0.0,
+        )
+        for k in range(MOST_CLUMPS)
+    )
+    # clumps are bluer than the body by 0.2 mag from g to z; the total keeps its colours
+    blue = 10 ** (0.4 * jnp.array([0.12, 0.04, -0.03, -0.08]))
+    shape = (1 - in_clumps) * body[..., None] + clumps[..., None] * blue[None, None]
+    edge = jnp.hypot(x, y) / (STAMP / 2 * SOURCE_PIXEL_SCALE)
+    taper = jnp.where(
+        edge < 0.8, 1, jnp.cos(jnp.pi / 2 * jnp.clip(edge - 0.8, 0, 0.2) / 0.2)
+    )
+    shape = shape * taper[..., None] ** 2
+    counts = 10 ** (-0.4 * (mag - survey.zero_point))
+    return shape / shape.sum((0, 1)) * counts[None, None], z, mag
+
+
+def catalogue(
+    key: Array, n_lenses: int, n_sources: int, survey: Survey, cosmo: FlatLambdaCDM
+) -> tuple[Catalogue, Listing]:
+    """A catalogue of drawn galaxies, as if read from disk; the same key, the same one."""
+    k_lens, k_image, k_psf, k_source = jax.random.split(key, 4)
+    galaxies = jax.jit(ellipticals, static_argnums=1)(k_lens, n_lenses, cosmo)
+    kernels = jax.jit(jax.vmap(lambda k: seeing(k, survey)))(
+        jax.random.split(k_psf, SEEINGS)
+    )
+    which = jnp.arange(n_lenses) % SEEINGS
+
+    @jax.jit
+    def stamp(i):
+        galaxy = jax.tree.map(lambda a: a[i], galaxies)
+        kernel = kernels[which[i]]
+        image = cutout(jax.random.fold_in(k_image, i), galaxy, kernel, survey)
+        return image, _catalogue.measure(image, kernel, survey)
+
+    def one_source(i):
+        return source(jax.random.fold_in(k_source, i), cosmo, survey)
+
+    image, measured = jax.lax.map(stamp, jnp.arange(n_lenses), batch_size=16)
+    stamps, z, mag = jax.jit(lambda i: jax.lax.map(one_source, i, batch_size=16))(
+        jnp.arange(n_sources)
+    )
+    lenses = Lenses(
+        image=image,
+        psf=which,
+        z=galaxies.z,
+        vdisp=galaxies.vdisp,
+        weight=(galaxies.vdisp / 200) ** -4,
+        **measured,
+    )
+    sources = Sources(stamps, jnp.ones((n_sources, len(survey.bands))), z, mag)
+    drawn = Catalogue(lenses, sources, kernels)
+    lens_id = tuple(f"lens-{i:06d}" for i in range(n_lenses))
+    source_id = tuple(f"source-{i:06d}" for i in range(n_sources))
+    return drawn, Listing(
+        lens_id,
+        source_id,
+        SOURCE_PIXEL_SCALE,
+        origin=f"embedded {survey.name}-like population",
+        fingerprint=_catalogue.fingerprint(drawn, lens_id + source_id),
+    )

@@ -1,0 +1,106 @@
+"""Point spread functions: kernels on the survey's pixels, and what they do to an image.
+
+A kernel here is an *effective* PSF, the image of a star as the survey's pixels record it,
+pixel response included: what HSC's PSF picker and a star cutout give.  A blurred image is
+therefore sampled at the pixel centres, not averaged over pixels again, which would count
+the pixel twice.  Kernels have odd size and are centred on their middle pixel.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+
+def moffat(
+    fwhm: ArrayLike,
+    beta: ArrayLike,
+    e1: ArrayLike,
+    e2: ArrayLike,
+    size: int,
+    pixel_scale: float,
+) -> Array:
+    """Moffat kernel (size, size), sum 1; fwhm [arcsec], wings r^(-2 beta).
+
+    (e1, e2) is the ellipticity (a - b) / (a + b) along the doubled angle; small.
+    """
+    offset = (jnp.arange(size) - (size - 1) / 2) * pixel_scale
+    x, y = offset[None, :], offset[:, None]
+    wx, wy = (1 - e1) * x - e2 * y, (1 + e1) * y - e2 * x
+    scale2 = (jnp.asarray(fwhm) / 2) ** 2 / (2 ** (1 / jnp.asarray(beta)) - 1)
+    kernel = (1 + (wx**2 + wy**2) / scale2) ** -jnp.asarray(beta)
+    return kernel / kernel.sum()
+
+
+def centre(kernel: ArrayLike) -> np.ndarray:
+    """Measured kernel (n, n) with its centroid on the middle pixel and sum 1.
+
+    Shifted in Fourier space: exact for a kernel that the pixels sample well.  Raises
+    ValueError where size, sum or centroid say that this is no PSF.
+    """
+    kernel = np.asarray(kernel, float)
+    n = kernel.shape[0]
+    if kernel.ndim != 2 or kernel.shape != (n, n) or n % 2 == 0:
+        raise ValueError(f"a PSF kernel is square with odd size, not {kernel.shape}")
+    if not np.isfinite(kernel).all() or kernel.sum() <= 0:
+        raise ValueError("a PSF kernel is finite and has a positive sum")
+    kernel = kernel / kernel.sum()
+    offset = np.arange(n) - n // 2
+    # the core alone: in the wings noise weighs more than light
+    core = np.where(kernel > 0.1 * kernel.max(), kernel, 0)
+    dx = (core * offset[None, :]).sum() / core.sum()
+    dy = (core * offset[:, None]).sum() / core.sum()
+    if max(abs(dx), abs(dy)) > n / 4:
+        raise ValueError(f"the PSF is off centre by ({dx:.1f}, {dy:.1f}) pixels")
+    k = np.fft.fftfreq(n)
+    phase = np.exp(2j * np.pi * (k[:, None] * dy + k[None, :] * dx))
+    return np.fft.ifft2(np.fft.fft2(kernel) * phase).real
+
+
+def blur_and_sample(fine: Array, kernel: Array, factor: int) -> Array:
+    """What the survey's pixels record of a finely sampled image, seen through a PSF.
+
+    Parameters
+    ----------
+    fine : array (n * factor, n * factor, c)
+        Flux per fine pixel; c = 1 for a scene that looks alike in all bands, else the
+        number of bands.  n even.
+    kernel : array (k, k, band)
+        Effective PSF on the survey's pixels, k odd; wider than n, it is cut to n.
+    factor : int
+        Fine pixels along the side of one survey pixel.
+
+    Returns
+    -------
+    array (n, n, band)
+        Flux per survey pixel.  The image is periodic: leave a margin.
+
+    Notes
+    -----
+    The kernel is taken for band-limited at the survey's sampling (Fourier interpolation;
+    right for seeing above two pixels), so of the fine image only the low frequencies
+    count: one large transform forward, a small one back.
+    """
+    n = fine.shape[0] // factor
+    k = kernel.shape[0]
+    if k > n:
+        cut = (k - n) // 2 + 1
+        kernel = kernel[cut : k - cut, cut : k - cut]
+        k = kernel.shape[0]
+    # bands first: a transform along contiguous axes is four times as fast on a CPU
+    fine, kernel = jnp.moveaxis(fine, -1, 0), jnp.moveaxis(kernel, -1, 0)
+    columns = np.arange(n // 2 + 1)
+    rows = np.fft.fftfreq(n, 1 / n)  # 0, 1, ..., -2, -1
+
+    spectrum = jnp.fft.rfft2(fine)[..., : n // 2 + 1]
+    spectrum = jnp.concatenate(
+        [spectrum[:, : (n + 1) // 2], spectrum[:, fine.shape[1] - n // 2 :]], 1
+    )
+    # fine pixel j lies at j / factor + (1 / factor - 1) / 2 on the survey's pixel axis
+    shift = (1 - 1 / factor) / (2 * n)
+    phase = np.exp(2j * np.pi * shift * (rows[:, None] + columns[None, :]))
+
+    padded = jnp.zeros((kernel.shape[0], n, n), kernel.dtype).at[:, :k, :k].set(kernel)
+    transfer = jnp.fft.rfft2(jnp.roll(padded, (-(k // 2), -(k // 2)), (1, 2)))
+    spectrum = spectrum * transfer * jnp.asarray(phase, spectrum.dtype)[None]
+    return jnp.moveaxis(jnp.fft.irfft2(spectrum, s=(n, n)), 0, -1)
