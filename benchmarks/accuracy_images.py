@@ -2,10 +2,10 @@
 
     python benchmarks/accuracy_images.py --systems 100000 [--out accuracy.json]
 
-Plain ellipsoids are compared with the closed form of their caustic and cut; systems with
-shear with a dense search along the polar angle, in numpy and with the textbook's rotation,
-arctan and arctanh, none of which lensjax uses.  A third of the sources lie within 0.01
-arcsec of a caustic or cut.
+Plain ellipsoids are compared with the closed form of their caustic and cut; systems
+with shear with a dense search along the polar angle, in numpy and with the textbook's
+rotation, arctan and arctanh, none of which lensjax uses.  A third of the sources lie
+within 0.01 arcsec of a caustic or cut.
 """
 
 import argparse
@@ -60,7 +60,7 @@ def inside_and_distance(curve, point):
 
 
 def draw(rng, n, shear):
-    """n systems with their sources: dict of arrays (n,)."""
+    """Draw n systems with their sources: dict of arrays (n,)."""
     s = {
         "theta_E": rng.uniform(0.5, 3, n),
         "q": rng.uniform(0.2, 0.999, n),
@@ -108,7 +108,7 @@ def solve(s, dtype):
 
 
 def closed_form_count(s, n=1441, chunk=500):
-    """Number of images of each plain ellipsoid, and the distance to the next curve."""
+    """Count the images of each plain ellipsoid; distance to the next curve."""
     count, distance = [], []
     for i in range(0, len(s["q"]), chunk):
         part = slice(i, i + chunk)

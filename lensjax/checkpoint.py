@@ -73,7 +73,7 @@ def save(directory: str | Path, step: int | str, state: Any, keep: int = 2) -> P
             f"checkpoint {step} could not be written to {directory}: {error}; "
             f"earlier checkpoints are untouched ({kept})"
         ) from error
-    _prune(directory, keep)
+    _prune(directory, keep, manifest)
     return manifest
 
 
@@ -169,7 +169,8 @@ def _flatten(tree: Any) -> dict[str, Any]:
     # Leaves by a readable path such as "params.conv1.kernel", in tree order.
     named = jax.tree_util.tree_flatten_with_path(tree)[0]
     paths = [
-        jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in named
+        jax.tree_util.keystr(path, simple=True, separator=".") or "state"
+        for path, _ in named
     ]
     if len(set(paths)) < len(paths):
         raise ValueError("two leaves of the state have the same path")
@@ -268,10 +269,11 @@ def _verify(path: Path, entry: dict[str, Any]) -> None:
         raise CheckpointError(f"{path} is damaged: its SHA-256 has changed")
 
 
-def _prune(directory: Path, keep: int) -> None:
+def _prune(directory: Path, keep: int, new: Path) -> None:
     # Manifests first: a folder without one is nothing, a manifest without one an error.
     for step in steps(directory)[:-keep]:
-        (directory / f"{step}.json").unlink()
+        if (path := directory / f"{step}.json") != new:  # a run that began again
+            path.unlink(missing_ok=True)
     try:
         named = {_read(path)["folder"] for path in directory.glob("*.json")}
     except CheckpointError:

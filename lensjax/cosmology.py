@@ -12,7 +12,8 @@ from lensjax import units
 
 SPEED_OF_LIGHT = 299_792.458  # km/s
 ARCSEC = np.pi / 648_000  # radian
-MPC_IN_LIGHT_DAYS = 3.085677581491367e19 / SPEED_OF_LIGHT / 86_400  # Mpc in km, IAU 2015
+KM_PER_MPC = 3.085677581491367e19  # IAU 2015
+MPC_IN_LIGHT_DAYS = KM_PER_MPC / SPEED_OF_LIGHT / 86_400
 
 
 class FlatLambdaCDM(NamedTuple):
@@ -34,8 +35,9 @@ def from_astropy(cosmo: Any) -> FlatLambdaCDM:
         raise ValueError(f"{cosmo!r} is not a flat LCDM cosmology")
     if cosmo.Ogamma0 + cosmo.Onu0 > 0:
         raise ValueError(
-            f"{cosmo.name or cosmo!r} has radiation (Tcmb0 = {cosmo.Tcmb0}), lensjax has "
-            "none: pass FlatLambdaCDM(H0=cosmo.H0, Om0=cosmo.Om0, Tcmb0=0) to drop it"
+            f"{cosmo.name or cosmo!r} has radiation (Tcmb0 = {cosmo.Tcmb0}), lensjax "
+            "has none: pass FlatLambdaCDM(H0=cosmo.H0, Om0=cosmo.Om0, Tcmb0=0) to drop "
+            "it"
         )
     return FlatLambdaCDM(float(cosmo.H0.to_value("km / (s Mpc)")), float(cosmo.Om0))
 
@@ -63,13 +65,18 @@ def comoving_distance(cosmo: FlatLambdaCDM, z: ArrayLike) -> Array:
     log_range = jnp.log1p(z)
     scale = jnp.exp(jnp.tensordot(log_range, nodes, axes=0))  # 1 + z along the way
     integrand = scale / jnp.sqrt(cosmo.Om0 * (scale**3 - 1) + 1)
-    return SPEED_OF_LIGHT / cosmo.H0 * log_range * jnp.tensordot(integrand, weights, axes=1)
+    return (
+        SPEED_OF_LIGHT
+        / cosmo.H0
+        * log_range
+        * jnp.tensordot(integrand, weights, axes=1)
+    )
 
 
 def angular_diameter_distance(
     cosmo: FlatLambdaCDM, z1: ArrayLike, z2: ArrayLike
 ) -> Array:
-    """Angular diameter distance [Mpc] from redshift z1 to z2; negative where z2 < z1."""
+    """Angular diameter distance [Mpc] from z1 to z2; negative where z2 < z1."""
     z2 = _floating(z2)
     return (comoving_distance(cosmo, z2) - comoving_distance(cosmo, z1)) / (1 + z2)
 
@@ -77,7 +84,7 @@ def angular_diameter_distance(
 def time_delay_distance(
     cosmo: FlatLambdaCDM, z_lens: ArrayLike, z_source: ArrayLike
 ) -> Array:
-    """Time-delay distance (1 + z_lens) D_l D_s / D_ls [Mpc]; inf where they coincide."""
+    """Time-delay distance (1 + z_lens) D_l D_s / D_ls [Mpc]; inf where D_ls is 0."""
     z_lens = _floating(z_lens)
     d_l = angular_diameter_distance(cosmo, 0.0, z_lens)
     d_s = angular_diameter_distance(cosmo, 0.0, z_source)
@@ -90,8 +97,8 @@ def einstein_radius(
 ) -> Array:
     """Einstein radius 4 pi (vdisp/c)^2 D_ls/D_s [arcsec] of an isothermal lens.
 
-    vdisp is the velocity dispersion [km/s], or a Quantity.  Zero where the source is not
-    behind the lens.  Schuldt et al. (2021), eq. 3, which takes the radius of the
+    vdisp is the velocity dispersion [km/s], or a Quantity.  Zero where the source is
+    not behind the lens.  Schuldt et al. (2021), eq. 3, which takes the radius of the
     spherical lens for the theta_E of eq. 1 at any axis ratio.
     """
     vdisp = _floating(units.value(vdisp, "km/s"))

@@ -1,21 +1,21 @@
 """Images of a point source behind an SIE in external shear: where, how bright, when.
 
 The SIE's deflection depends on direction alone.  Let what = e^{it} (see `lensjax.sie`),
-U(t) = what + eps conj(what) the direction on the sky that goes with it, Gamma the shear,
-V = (1 - Gamma) U, and z the position from the lens centre.  The lens equation
+U(t) = what + eps conj(what) the direction on the sky that goes with it, Gamma the
+shear, V = (1 - Gamma) U, and z the position from the lens centre.  The lens equation
 (1 - Gamma) z = beta + alpha(t) says that z = r U(t) with r > 0, so images are zeros of
 
     F(t) = V x (beta + alpha(t)),
 
-one smooth periodic function: no grid on the sky is needed.  Three facts bracket them all:
+one smooth periodic function: no grid on the sky is needed.  Three facts bracket them:
 
-* F'' + F = G(t) is free of the source, and its zeros are the caustic's cusps: those of a
-  trigonometric polynomial of second degree in 2t, at most eight in t.
+* F'' + F = G(t) is free of the source, and its zeros are the caustic's cusps: those of
+  a trigonometric polynomial of second degree in 2t, at most eight in t.
 * Take an arc from cusp to cusp, shorter than pi, and its middle m.  There
-  N = F' cos(t - m) + F sin(t - m) is monotone, for N' = G cos(t - m): it has one zero at
-  most, where F / cos(t - m) turns.
-* Between neighbours among cusps and turning points F / cos(t - m) is monotone, so that a
-  change of sign is one zero and no change is none.
+  N = F' cos(t - m) + F sin(t - m) is monotone, for N' = G cos(t - m): it has one zero
+  at most, where F / cos(t - m) turns.
+* Between neighbours among cusps and turning points F / cos(t - m) is monotone, so that
+  a change of sign is one zero and no change is none.
 
 None is lost and none is doubled, however close two images lie.
 """
@@ -43,7 +43,7 @@ _NEWTON_STEPS = 60  # at most, in a bracket: enough for bisection alone in float
 
 
 class Images(NamedTuple):
-    """Images of one point source in `SLOTS` slots, sorted by arrival, first image first.
+    """Images of one point source in `SLOTS` slots, in the order of arrival.
 
     Empty slots come last: valid is False, positions are nan, the magnification is 0.
     """
@@ -70,9 +70,7 @@ def _ring(lens: Lens, beta_x: Array, beta_y: Array) -> _Ring:
     e1, e2 = _sie.reduced_ellipticity(sie)
     shear_x, shear_y = _shear.deflect(shear, sie.x, sie.y)
     b = sie.theta_E * (1 - e1**2 - e2**2)
-    return _Ring(
-        lens, e1, e2, b, beta_x - sie.x + shear_x, beta_y - sie.y + shear_y
-    )
+    return _Ring(lens, e1, e2, b, beta_x - sie.x + shear_x, beta_y - sie.y + shear_y)
 
 
 def _along(ring: _Ring, c: Array, s: Array) -> tuple[Array, Array, Array, Array]:
@@ -149,7 +147,7 @@ def _root(
 def _brackets(
     knots: Array, positive: Array, size: int
 ) -> tuple[Array, Array, Array, Array]:
-    """Low, high, sign at low, and whether real, of `size` steps with a change of sign."""
+    """Low, high, sign at low, and whether real, of steps with a change of sign."""
     (step,) = jnp.nonzero(positive[1:] != positive[:-1], size=size, fill_value=-1)
     return knots[step], knots[step + 1], positive[step], step >= 0
 
@@ -335,7 +333,10 @@ def arrival_times(
     x, y = (jnp.where(images.valid, a, 0) for a in (images.x, images.y))
     tau = _lens.fermat_potential(lens, x, y, beta_x, beta_y)
     days = (
-        cosmology.MPC_IN_LIGHT_DAYS * cosmology.ARCSEC**2 * units.value(D_dt, "Mpc") * tau
+        cosmology.MPC_IN_LIGHT_DAYS
+        * cosmology.ARCSEC**2
+        * units.value(D_dt, "Mpc")
+        * tau
     )
     return jnp.where(images.valid, days - days[0], jnp.nan)
 
@@ -355,21 +356,21 @@ def critical_curve(lens: Lens, n: int = 256) -> tuple[Array, Array]:
     # Re(conj(g) e^{2 i phi}) at polar angle phi of (ux, uy)
     along = (shear.g1 * (ux**2 - uy**2) + shear.g2 * 2 * ux * uy) / r2
     kappa = (1 - jnp.square(shear.g1) - jnp.square(shear.g2)) / (2 * (1 - along))
-    # |w| of rho (ux, uy) is rho (1 - |eps|^2), and kappa = theta_E (1-|eps|^2) / (2 |w|)
+    # |w| of rho U is rho (1 - |eps|^2), and kappa = theta_E (1 - |eps|^2) / (2 |w|)
     rho = sie.theta_E / (2 * jnp.where(kappa > 0, kappa, jnp.nan))
     return sie.x + rho * ux, sie.y + rho * uy
 
 
 def caustic(lens: Lens, n: int = 256) -> tuple[Array, Array]:
-    """Tangential caustic (the diamond) in the source plane: (x, y), each (n,) [arcsec]."""
+    """Tangential caustic (the diamond) on the source plane: (x, y), (n,) [arcsec]."""
     return _lens.ray_shoot(lens, *critical_curve(lens, n), core=0.0)
 
 
 def cut(lens: Lens, n: int = 256) -> tuple[Array, Array]:
     """The cut, across which one image appears at the lens centre: (x, y) [arcsec].
 
-    The singular lens' pseudo-caustic, closed, each (n,): the source positions seen at the
-    centre from every direction.
+    The singular lens' pseudo-caustic, closed, each (n,): the source positions seen at
+    the centre from every direction.
     """
     t = jnp.linspace(0, 2 * jnp.pi, n, dtype=jnp.result_type(float, lens.sie.theta_E))
     alpha_x, alpha_y = _sie.deflect_along(lens.sie, jnp.cos(t), jnp.sin(t))

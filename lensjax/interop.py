@@ -1,8 +1,8 @@
 """Lenses to and from lenstronomy and COOLEST; docs/conventions.md has the table.
 
-An edge of the library: plain numbers outside, one lens at a time, never inside jit.  Both
-measure the Einstein radius as the geometric mean of the critical ellipse's semi-axes,
-theta_E' = theta_E 2 sqrt(q) / (1 + q).
+An edge of the library: plain numbers outside, one lens at a time, never inside jit.
+Both measure the Einstein radius as the geometric mean of the critical ellipse's
+semi-axes, theta_E' = theta_E 2 sqrt(q) / (1 + q).
 """
 
 import json
@@ -50,10 +50,10 @@ def _from_geometric(theta_E: float, q: float, phi: float, x: float, y: float) ->
 
 
 def to_lenstronomy(lens: Lens) -> tuple[list[str], list[dict[str, float]]]:
-    """lenstronomy's `lens_model_list` and `kwargs_lens`: models SIE and SHEAR.
+    """Give lenstronomy's `lens_model_list` and `kwargs_lens`: models SIE and SHEAR.
 
     The shear acts about the origin of the sky in both.  lenstronomy softens its SIE by
-    its own amount: deflections agree to about 1e-9 arcsec away from the centre.
+    its own amount: deflections agree with those of core = 0 to 1e-8 arcsec.
     """
     sie, shear = _numbers(lens)
     theta_E, q, phi = _to_geometric(sie)
@@ -93,8 +93,9 @@ def from_lenstronomy(
             origin = [float(kwargs.get(k, 0)) for k in ("ra_0", "dec_0")]
             if any(origin):
                 raise ValueError(
-                    f"{model} about {origin}: lensjax's shear acts about (0, 0).  Shift "
-                    "all positions, or drop ra_0 and dec_0, which moves the source alone"
+                    f"{model} about {origin}: lensjax's shear acts about (0, 0).  "
+                    "Shift all positions, or drop ra_0 and dec_0, which moves the "
+                    "source alone"
                 )
             if model == "SHEAR":
                 shears.append(Shear(float(kwargs["gamma1"]), float(kwargs["gamma2"])))
@@ -146,7 +147,8 @@ def to_coolest(
     path : path, optional
         A JSON file to write; its name should end in .json.
     profile : {"PEMD", "SIE"}
-        COOLEST's own plots know PEMD, the power law, here with gamma = 2: the same mass.
+        COOLEST's own tools know PEMD, the power law: here gamma = 2, the same
+        mass.
     z_lens, z_source : float, optional
         Redshifts of the lens and of the source, an entry without light.
     """
@@ -193,7 +195,7 @@ def to_coolest(
         "instrument": {
             "name": "",
             "band": "",
-            "pixel_size": 0,
+            "pixel_size": 1.0,  # COOLEST divides by it, image or none
             "readout_noise": 0.0,
             "psf": {"type": None, "description": None},
         },
@@ -261,7 +263,8 @@ def from_coolest(template: Mapping[str, Any] | str | PathLike) -> Lens:
                 )
             else:
                 raise ValueError(
-                    f"mass profile {kind!r} of {entity.get('name')!r} has no counterpart "
-                    "in lensjax, which knows SIE, PEMD with gamma 2 and ExternalShear"
+                    f"mass profile {kind!r} of {entity.get('name')!r} has no "
+                    "counterpart in lensjax, which knows SIE, PEMD with gamma 2 and "
+                    "ExternalShear"
                 )
     return _one_lens(sies, shears, "the template")

@@ -1,15 +1,16 @@
 """The singular isothermal ellipsoid (SIE), without a singular case.
 
 Conventions (docs/conventions.md): kappa = theta_E / ((1 + q) r) with
-r^2 = x^2 + y^2 / q^2 along the major axis (Barkana 1998; Schuldt et al. 2021, eq. 1-2), so
-``theta_E`` is the arithmetic mean of the critical ellipse's semi-axes, and
+r^2 = x^2 + y^2 / q^2 along the major axis (Barkana 1998; Schuldt et al. 2021, eq. 1
+and 2), so ``theta_E`` is the arithmetic mean of the critical ellipse's semi-axes, and
 (ex, ey) = (1 - q^2) / (1 + q^2) (cos 2 phi, sin 2 phi) with phi from +x towards +y.
 
 In complex notation, with z the position from the centre and
 eps = (1 - q) / (1 + q) e^{2 i phi}:
 
     w = z - eps conj(z),    what = w / sqrt(|w|^2 + core^2),
-    alpha = theta_E (1 - |eps|^2) what h(conj(eps) what^2),    h(t) = atan(sqrt t) / sqrt t.
+    alpha = theta_E (1 - |eps|^2) what h(conj(eps) what^2),
+    h(t) = atan(sqrt t) / sqrt t.
 
 h is analytic, so there is no branch at q = 1, no position angle and no rotation; it is
 the form of Kormann et al. (1994) and of Tessore & Metcalf (2015) at slope one.
@@ -26,8 +27,9 @@ from lensjax import units
 CORE = 1e-4
 """Softening length [arcsec] of Schuldt et al. (2021).
 
-At the very centre the deflection's gradient is of size theta_E / CORE: finite, and within
-the range of float32.  At a distance r the deflection is off by theta_E (CORE / r)^2 / 2.
+At the very centre the deflection's gradient is of size theta_E / CORE: finite, and
+within the range of float32.  At a distance r the deflection is off by
+theta_E (CORE / r)^2 / 2.
 """
 
 
@@ -58,7 +60,9 @@ def from_axis_ratio(
     q2 = jnp.square(q)
     amplitude = (1 - q2) / (1 + q2)
     two_phi = 2 * jnp.asarray(phi)
-    return SIE(theta_E, amplitude * jnp.cos(two_phi), amplitude * jnp.sin(two_phi), x, y)
+    return SIE(
+        theta_E, amplitude * jnp.cos(two_phi), amplitude * jnp.sin(two_phi), x, y
+    )
 
 
 def axis_ratio(lens: SIE) -> tuple[Array, Array]:
@@ -120,9 +124,9 @@ def deflect(
     Returns
     -------
     alpha_x, alpha_y : array
-        Shape of x [arcsec].  Zero at the lens centre; at most about theta_E elsewhere, and
-        independent of the distance from the centre for distances >> core.  nan where
-        |e| >= 1.
+        Shape of x [arcsec].  Zero at the lens centre; of the size of theta_E elsewhere,
+        and independent of the distance from the centre for distances >> core.  nan
+        where |e| >= 1.
 
     Notes
     -----
@@ -134,7 +138,7 @@ def deflect(
 
 
 def deflect_along(lens: SIE, cx: Array, cy: Array) -> tuple[Array, Array]:
-    """Deflection [arcsec] in the direction what = cx + i cy: it depends on nothing else."""
+    """Deflection [arcsec] in the direction what = cx + i cy, all that it depends on."""
     e1, e2 = reduced_ellipticity(lens)
     c2, s2 = cx**2 - cy**2, 2 * cx * cy
     h_re, h_im = _atan_over_argument(e1 * c2 + e2 * s2, e1 * s2 - e2 * c2)
@@ -143,7 +147,7 @@ def deflect_along(lens: SIE, cx: Array, cy: Array) -> tuple[Array, Array]:
 
 
 def convergence(lens: SIE, x: ArrayLike, y: ArrayLike, core: float = CORE) -> Array:
-    """Convergence kappa at (x, y) [arcsec]; at the centre theta_E (1-|eps|^2) / (2 core).
+    """Convergence at (x, y) [arcsec]; at the centre theta_E (1 - |eps|^2) / (2 core).
 
     Schuldt et al. (2021), eq. 1.
     """
@@ -190,10 +194,13 @@ def _atan_over_argument(re: Array, im: Array) -> tuple[Array, Array]:
 
     s_re, s_im = jnp.zeros_like(re), jnp.zeros_like(im)
     for n in range(terms - 1, -1, -1):
-        s_re, s_im = (-1) ** n / (2 * n + 1) + s_re * re - s_im * im, s_re * im + s_im * re
+        s_re, s_im = (
+            (-1) ** n / (2 * n + 1) + s_re * re - s_im * im,
+            s_re * im + s_im * re,
+        )
 
     # k = a + i b is the root of t with the larger part first, so nothing cancels; its
-    # sign does not matter, h is even in k.  The inner where keeps sqrt's gradient finite.
+    # sign does not matter, h is even in k.  The inner where keeps the gradient finite.
     t_re, t_im = jnp.where(small, 0.5, re), jnp.where(small, 0, im)
     larger = jnp.sqrt((jnp.sqrt(t_re**2 + t_im**2) + jnp.abs(t_re)) / 2)
     smaller = t_im / (2 * larger)

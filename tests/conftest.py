@@ -1,4 +1,4 @@
-"""A strict house: no silent promotion, several devices, float32 and float64 in one run."""
+"""A strict house: nothing promoted silently, several devices, both precisions."""
 
 import jax
 import jax.numpy as jnp

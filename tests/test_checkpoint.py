@@ -100,6 +100,10 @@ def test_the_last_steps_and_the_named_ones_stay(tmp_path):
     assert_same_bits(checkpoint.restore(tmp_path, state()), state(11))
     checkpoint.save(tmp_path, 11, state(11), keep=1)
     assert checkpoint.steps(tmp_path) == [11]
+    checkpoint.save(tmp_path, 1, np.arange(3), keep=1)  # begun again: the new one stays
+    np.testing.assert_array_equal(
+        checkpoint.restore(tmp_path, np.zeros(3, int), 1), np.arange(3)
+    )
 
 
 def test_every_flipped_byte_is_reported_by_file_name(tmp_path):

@@ -1,5 +1,7 @@
 """Images of a point source: where, how many, how bright, when."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -63,12 +65,14 @@ def test_images_have_their_reference_values(dtype, name):
     near = 1e-5 if dtype == jnp.float32 else 1e-7
     assert len(rows) == len(truth)
     np.testing.assert_allclose(rows[:, :2], truth[:, :2], atol=near)
-    np.testing.assert_allclose(rows[:, 2], truth[:, 2], rtol=3e-5 if near > 1e-6 else 1e-7)
+    np.testing.assert_allclose(
+        rows[:, 2], truth[:, 2], rtol=3e-5 if near > 1e-6 else 1e-7
+    )
 
     d_dt = cosmology.time_delay_distance(FlatLambdaCDM(70.0, 0.3), 0.5, 1.5)
     found = solve(lens, *(jnp.asarray(b, dtype) for b in beta))
     days = images.arrival_times(lens, found, *beta, d_dt)
-    assert np.isnan(days[len(truth):]).all()
+    assert np.isnan(days[len(truth) :]).all()
     late = 5e-3 if dtype == jnp.float32 else 1e-5
     np.testing.assert_allclose(days[: len(truth)], truth[:, 3], atol=late)
     np.testing.assert_array_equal(
@@ -116,9 +120,9 @@ def test_an_einstein_ring_is_no_set_of_images(dtype, offset, amplitude):
 
 
 def test_a_naked_cusp_has_three_images(dtype):
-    rows = solved(dtype, lens_of(dtype, 1, 0.2, 0), (0.0, 0.77))
+    rows = solved(dtype, lens_of(dtype, 1, 0.2, 0), (0.8, 0.0))
     cut = closed_form_curves(1.0, 0.2)[1]
-    assert len(rows) == 3 and cut[:, 1].max() < 0.77
+    assert len(rows) == 3 and cut[:, 0].max() < 0.8
 
 
 def test_no_lens_leaves_the_source_where_it_is(dtype):
@@ -151,11 +155,13 @@ def distance(curve, point):
     return np.hypot(*(a + part[:, None] * (b - a)).T).min()
 
 
-def systems(rng, shear):
-    """N systems: columns theta_E, q, phi, x, y, g1, g2; sources in the lens frame, (N, 2).
+@functools.cache
+def systems(shear):
+    """N systems: columns theta_E, q, phi, x, y, g1, g2; sources in the lens frame.
 
     Half of the sources lie 1e-3 to 1e-2 arcsec beside a caustic or cut.
     """
+    rng = np.random.default_rng(7)
     p = np.zeros((N, 7))
     p[:, 0], p[:, 1] = rng.uniform(0.5, 3, N), rng.uniform(0.2, 0.99, N)
     p[:, 2], p[:, 3:5] = rng.uniform(0, np.pi, N), rng.normal(0, 0.05, (N, 2))
@@ -181,18 +187,24 @@ def solve_systems(dtype, p, source):
     return lens, beta, solve_many(lens, *beta)
 
 
-def test_plain_ellipsoids_have_the_closed_forms_number_of_images(dtype, rng):
-    p, source = systems(rng, shear=False)
-    *_, found = solve_systems(dtype, p, source)
-    checked = 0
+@functools.cache
+def closed_form_counts():
+    """Image counts of `systems` without shear; -1 next to a caustic or cut."""
+    p, source = systems(shear=False)
+    count = np.full(N, -1)
     for i in range(N):
-        diamond, cut = closed_form_curves(p[i, 0], p[i, 1])
-        if min(distance(diamond, source[i]), distance(cut, source[i])) < 5e-4:
-            continue
-        count = 1 + encloses(cut, source[i]) + 2 * encloses(diamond, source[i])
-        assert found.valid[i].sum() == count, (p[i], source[i])
-        checked += 1
-    assert checked > 0.9 * N
+        diamond, cut = closed_form_curves(p[i, 0], p[i, 1], 721)
+        if min(distance(diamond, source[i]), distance(cut, source[i])) > 5e-4:
+            count[i] = 1 + encloses(cut, source[i]) + 2 * encloses(diamond, source[i])
+    return count
+
+
+def test_plain_ellipsoids_have_the_closed_forms_number_of_images(dtype):
+    *_, found = solve_systems(dtype, *systems(shear=False))
+    truth = closed_form_counts()
+    far = truth >= 0
+    np.testing.assert_array_equal(np.asarray(found.valid).sum(-1)[far], truth[far])
+    assert far.mean() > 0.9 and set(truth[far]) == {1, 2, 3, 4}
 
 
 def dense_search(p, beta, n=8192):
@@ -212,11 +224,14 @@ def dense_search(p, beta, n=8192):
     at = np.flatnonzero((cross[1:] >= 0) != (cross[:-1] >= 0))
     at = at[ux[at] * zx[at] + uy[at] * zy[at] > 0]
     part = cross[at] / (cross[at] - cross[at + 1])
-    return np.stack([z[at] + part * (z[at + 1] - z[at]) for z in (zx, zy)], -1) + (x0, y0)
+    return np.stack([z[at] + part * (z[at + 1] - z[at]) for z in (zx, zy)], -1) + (
+        x0,
+        y0,
+    )
 
 
-def test_in_shear_no_image_is_lost_doubled_or_off(dtype, rng):
-    p, source = systems(rng, shear=True)
+def test_in_shear_no_image_is_lost_doubled_or_off(dtype):
+    p, source = systems(shear=True)
     lens, beta, found = solve_systems(dtype, p, source)
     valid = np.asarray(found.valid)
     miss = []
@@ -225,7 +240,9 @@ def test_in_shear_no_image_is_lost_doubled_or_off(dtype, rng):
         seen = jax.vmap(lambda ln, x, y, c=core: lens_module.ray_shoot(ln, x, y, c))(
             lens, found.x, found.y
         )
-        miss.append(np.hypot(*(s - b[:, None] for s, b in zip(seen, beta, strict=True))))
+        miss.append(
+            np.hypot(*(s - b[:, None] for s, b in zip(seen, beta, strict=True)))
+        )
     centre = np.hypot(*(a - c[:, None] for a, c in (
         (found.x, lens.sie.x), (found.y, lens.sie.y))))  # fmt: skip
     small = 1e-8 if dtype == jnp.float64 else 3e-5
@@ -251,11 +268,13 @@ def test_eight_images_in_very_strong_shear(dtype):
 
 
 def test_a_quads_signed_magnifications_sum_to_about_2_8(x64, rng):
-    p, source = systems(rng, shear=False)
+    p, source = (a.copy() for a in systems(shear=False))
     source *= 0.01
     p[:, 1] = rng.uniform(0.6, 0.8, N)
     *_, found = solve_systems(jnp.float64, p, source)
-    total = np.asarray(found.magnification.sum(-1))[np.asarray(found.valid.sum(-1)) == 4]
+    total = np.asarray(found.magnification.sum(-1))[
+        np.asarray(found.valid.sum(-1)) == 4
+    ]
     assert len(total) > 0.9 * N
     assert ((total > 2.7) & (total < 2.9)).all()
 
@@ -266,7 +285,7 @@ def test_delays_follow_the_closed_form_without_shear(x64):
     found = solve(lens, jnp.asarray(0.05), jnp.asarray(0.08))
     days = images.arrival_times(lens, found, 0.05, 0.08, 3329.66536)
     r2 = found.x**2 + found.y**2
-    np.testing.assert_allclose(days[:4], 93.2323050 * (r2[0] - r2)[:4], atol=1e-4)
+    np.testing.assert_allclose(days[:4], 46.6161525 * (r2[0] - r2)[:4], atol=1e-4)
 
 
 # --- gradients ----------------------------------------------------------------------
@@ -331,8 +350,8 @@ def test_a_ring_has_finite_gradients(x64):
 # --- vmap, jit, inputs ----------------------------------------------------------------
 
 
-def test_vmap_is_a_loop(dtype, rng):
-    p, source = systems(rng, shear=True)
+def test_vmap_is_a_loop(dtype):
+    p, source = systems(shear=True)
     lens, beta, found = solve_systems(dtype, p, source)
     for i in range(1, 11, 2):
         one = solve(jax.tree.map(lambda a, i=i: a[i], lens), beta[0][i], beta[1][i])
@@ -357,7 +376,7 @@ def test_ten_calls_are_traced_once():
 
 def test_python_numbers_and_no_core_give_the_same_images():
     lens = Lens(sie.SIE(1, 0.2, np.float32(0.1), 0, 0))
-    plain = images.solve(lens, 0.1, 0, core=0)
+    plain = jax.jit(lambda *args: images.solve(*args, core=0))(lens, 0.1, 0)
     assert plain.x.dtype == jnp.float32 and plain.valid.sum() == 4
     assert np.isfinite(plain.magnification).all()
     assert np.isfinite(plain.x[:4]).all()

@@ -11,6 +11,7 @@ from lensjax.network import Architecture
 
 PAPER = Architecture()
 SMALL = Architecture(size=18, bands=2, channels=(3, 4), kernel=3, dense=(7,), outputs=2)
+TINY = SMALL._replace(size=10, channels=(3,))
 BOTH = pytest.mark.parametrize("convolution", network.CONVOLUTIONS)
 
 
@@ -27,14 +28,18 @@ def setting(config, batch=3, dtype=jnp.float32):
     return draw(jax.random.key(0))
 
 
-def squared(params, images):
-    return (network.apply(params, images, SMALL) ** 2).sum()
+def gradient(params, images, config):
+    def squared(params):
+        return (network.apply(params, images, config) ** 2).sum()
+
+    return jax.grad(squared)(params)
 
 
-def stacked(folds, batch):
+def stacked(config, folds, batch):
+    shape = (folds, batch, config.size, config.size, config.bands)
     keys = jax.random.split(jax.random.key(4), folds)
-    params = jax.jit(jax.vmap(lambda key: network.init(key, SMALL)))(keys)
-    return params, jax.random.normal(jax.random.key(5), (folds, batch, 18, 18, 2))
+    params = jax.jit(jax.vmap(lambda key: network.init(key, config)))(keys)
+    return params, jax.random.normal(jax.random.key(5), shape)
 
 
 def reference(params, images):
@@ -144,25 +149,26 @@ def test_the_first_of_equal_pixels_takes_the_gradient(convolution):
 
 
 def test_stacked_folds_equal_one_fold_after_the_other():
-    params, images = stacked(folds=3, batch=16)
-    together = jax.jit(jax.vmap(jax.grad(squared)))(params, images)
-    gradient = jax.jit(jax.grad(squared))
+    params, images = stacked(SMALL, folds=3, batch=16)
+    step = functools.partial(gradient, config=SMALL)
+    together = jax.jit(jax.vmap(step))(params, images)
+    alone = jax.jit(step)
     for i in range(3):
         fold, ours = jax.tree.map(lambda leaf, i=i: leaf[i], (params, together))
-        assert_trees_close(ours, gradient(fold, images[i]), 1e-5)
+        assert_trees_close(ours, alone(fold, images[i]), 1e-5)
 
 
-@pytest.mark.parametrize("batch", [1, 7, 8, 12])
+@pytest.mark.parametrize("batch", [7, 12])
 def test_a_batch_of_any_size_is_its_images_one_by_one(batch):
-    params, images = setting(SMALL, batch)
-    run = jax.jit(lambda x: network.apply(params, x, SMALL))
+    params, images = setting(TINY, batch)
+    run = jax.jit(lambda x: network.apply(params, x, TINY))
     singles = [run(image[None])[0] for image in images]
     np.testing.assert_allclose(run(images), jnp.stack(singles), rtol=1e-5, atol=1e-7)
 
 
 def test_vmap_over_images_alone_equals_a_batch():
-    params, images = setting(SMALL)
-    run = jax.jit(lambda x: network.apply(params, x, SMALL))
+    params, images = setting(TINY)
+    run = jax.jit(lambda x: network.apply(params, x, TINY))
     rows = jax.vmap(lambda x: run(x[None])[0])(images)
     np.testing.assert_allclose(rows, run(images), rtol=1e-5, atol=1e-7)
 
@@ -171,8 +177,9 @@ def test_vmap_over_images_alone_equals_a_batch():
 def test_folds_over_devices_equal_folds_on_one():
     count = len(jax.devices())
     mesh = jax.make_mesh((count,), ("fold",), (jax.sharding.AxisType.Auto,))
-    params, images = stacked(folds=2 * count, batch=8)
-    step, fold = jax.vmap(jax.grad(squared)), jax.P("fold")
+    params, images = stacked(TINY, folds=2 * count, batch=8)
+    step = jax.vmap(functools.partial(gradient, config=TINY))
+    fold = jax.P("fold")
     spread = jax.shard_map(step, mesh=mesh, in_specs=fold, out_specs=fold)
     expected = jax.jit(step)(params, images)
     assert_trees_close(jax.jit(spread)(params, images), expected, 1e-5)
@@ -214,7 +221,7 @@ def test_gradient_in_the_image_is_that_of_finite_differences(convolution):
 
 
 def test_dropout_acts_only_with_a_key():
-    config = SMALL._replace(dropout=0.5, dense=(200, 100))
+    config = TINY._replace(dropout=0.5, dense=(200, 100))
     params, images = setting(config)
     plain = network.apply(params, images, config)
     np.testing.assert_array_equal(
