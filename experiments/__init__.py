@@ -1,1 +1,1 @@
-"""Commands: `python -m experiments.sample`, `.train`, `.predict`; key=value arguments."""
+"""Commands: python -m experiments.sample, .train and .predict, with key=value."""

@@ -159,8 +159,8 @@ class PredictConfig:
         between("batch_size", self.batch_size, 1, 65_536)
         if not (Path(self.run_dir) / "config.yaml").is_file():
             raise ConfigError(
-                f"run_dir: {self.run_dir} holds no training run (no config.yaml): train "
-                "one with python -m experiments.train run_dir=DIR"
+                f"run_dir: {self.run_dir} holds no training run (no config.yaml): "
+                "train one with python -m experiments.train run_dir=DIR"
             )
 
 
@@ -176,8 +176,8 @@ for _name, _schema in SCHEMAS.items():
 def main(name: str, task: Callable[[Any], int | None]) -> None:
     """Run `task` with the checked configuration of command `name`, and exit.
 
-    Status 2 and one line on standard error for a setting that cannot work.  With hydra's
-    own flags (-m for a sweep, --help, --cfg job) hydra runs the show.
+    Status 2 and one line on standard error for a setting that cannot work.  With
+    hydra's own flags (-m for a sweep, --help, --cfg job) hydra runs the show.
     """
     arguments = sys.argv[1:]
 
@@ -217,9 +217,13 @@ def compose(name: str, overrides: list[str]) -> Any:
         key = key.lstrip("+~")
         if key not in known and not key.startswith("hydra"):
             near = difflib.get_close_matches(key, known, 1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+            hint = (
+                f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+            )
             raise ConfigError(f"there is no key {key!r}: {hint}")
-        if key == "sample":  # a preset is a file: hydra's own words name its search path
+        if (
+            key == "sample"
+        ):  # a preset is a file: hydra's own words name its search path
             presets = sorted(path.stem for path in (CONF / "sample").glob("*.yaml"))
             choice("sample", value, tuple(presets))
     try:
@@ -235,9 +239,9 @@ def typed(config: Any, schema: type) -> Any:
     try:
         values = OmegaConf.to_container(config, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{error.full_key} is needed: give {error.full_key}=...") from (
-            error
-        )
+        raise ConfigError(
+            f"{error.full_key} is needed: give {error.full_key}=..."
+        ) from (error)
     made = schema(**values)
     made.validate()
     return made
@@ -260,6 +264,10 @@ def from_yaml(path: Path, schema: type) -> Any:
 
 def _in_one_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    key = next((x.split(":", 1)[1].strip() for x in lines if x.startswith("full_key")), "")
-    lines = [x for x in lines if not x.startswith(("full_key", "object_type", "reference"))]
+    key = next(
+        (x.split(":", 1)[1].strip() for x in lines if x.startswith("full_key")), ""
+    )
+    lines = [
+        x for x in lines if not x.startswith(("full_key", "object_type", "reference"))
+    ]
     return f"{key}: {' '.join(lines)}" if key else " ".join(lines)

@@ -1,4 +1,6 @@
-"""Model your own cutouts: `python -m experiments.predict run_dir=DIR cutouts=DIR out=FILE`.
+"""Model your own cutouts with a trained run.
+
+    python -m experiments.predict run_dir=DIR cutouts=DIR out=FILE.parquet
 
 Writes a Parquet table, one row a file; what is wrong with a file stands in its flags.
 """
@@ -18,7 +20,7 @@ from lensjax import checkpoint, predict, train
 
 
 def load(run_dir: Path):
-    """The trained model of a run, images -> (n, 5); the mean over its folds' networks."""
+    """The trained model of a run, images -> (n, 5): the mean of its folds."""
     settings = config.from_yaml(run_dir / "config.yaml", config.TrainConfig)
     setup = network_settings(settings)
     number = jnp.asarray(settings.folds, jnp.int32)

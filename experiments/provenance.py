@@ -38,7 +38,7 @@ def collect(settings: Any, listing: Listing | None = None) -> dict:
 
 
 def commit() -> str | None:
-    """The commit of the checkout this runs from, "-dirty" where files differ; or None."""
+    """The commit of this checkout, "-dirty" where files differ; None outside one."""
     try:
         return subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],

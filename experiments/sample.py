@@ -35,8 +35,8 @@ def catalogue_of(settings: config.SampleConfig) -> tuple[Catalogue, Listing]:
             key, settings.n_lenses, settings.n_sources, SURVEY, COSMOLOGY
         )
     progress.say(
-        f"{len(listing.lens_id):,} lens galaxies and {len(listing.source_id):,} sources: "
-        f"{listing.origin}"
+        f"{len(listing.lens_id):,} lens galaxies and {len(listing.source_id):,} sources"
+        f": {listing.origin}"
     )
     for note in listing.notes:
         progress.say(f"  note: {note}")
@@ -96,14 +96,21 @@ def save_images(
         for k, number in enumerate(numbers):
             row = jax.tree.map(lambda a, k=k: a[k], drawn.systems)
             hdus = [fits.PrimaryHDU()]
-            for suffix, planes in zip(("", "_ARC"), render(row, catalogue), strict=True):
+            for suffix, planes in zip(
+                ("", "_ARC"), render(row, catalogue), strict=True
+            ):
                 for b, band in enumerate(bands.bands):
                     hdu = fits.ImageHDU(np.asarray(planes)[..., b], name=band + suffix)
                     hdu.header["PIXSCALE"] = (bands.pixel_scale, "arcsec per pixel")
-                    hdu.header["MAGZERO"] = (bands.zero_point, "AB zero point of 1 count")
+                    hdu.header["MAGZERO"] = (
+                        bands.zero_point,
+                        "AB zero point of 1 count",
+                    )
                     hdus.append(hdu)
             fits.HDUList(hdus).writeto(
-                folder / f"{system.identifier(number)}.fits", overwrite=True, checksum=True
+                folder / f"{system.identifier(number)}.fits",
+                overwrite=True,
+                checksum=True,
             )
             update(k + 1)
 

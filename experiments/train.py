@@ -1,8 +1,8 @@
 """Train networks on mocks: `python -m experiments.train fold=3`.
 
-Draws or reads galaxies, draws a sample, trains one fold or all five side by side, and ends
-with a summary and pictures in the run's folder.  The same command with the same run_dir
-resumes a run that was stopped, and repeats nothing.
+Draws or reads galaxies, draws a sample, trains one fold or all five side by side, and
+ends with a summary and pictures in the run's folder.  The same command with the same
+run_dir resumes a run that was stopped, and repeats nothing.
 """
 
 import json
@@ -98,7 +98,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def prepare(settings: config.TrainConfig, run_dir: Path) -> Job:
-    """Galaxies, sample and folds of a run; ConfigError where they have changed since."""
+    """Galaxies, sample and folds of a run; ConfigError where they have changed."""
     catalogue, listing = catalogue_of(settings)
     try:
         part = catalogues.split(listing.lens_id)
@@ -109,8 +109,8 @@ def prepare(settings: config.TrainConfig, run_dir: Path) -> Job:
         before = json.loads(path.read_text())["catalogue"]["fingerprint"]
         if before != listing.fingerprint:
             raise config.ConfigError(
-                f"{listing.origin} has changed since {run_dir} was begun (or the versions "
-                "of jax have): start a new run_dir"
+                f"{listing.origin} has changed since {run_dir} was begun (or the "
+                "versions of jax have): start a new run_dir"
             )
     drawn = sample_of(settings, catalogue, listing)
     if not path.exists():
@@ -230,7 +230,9 @@ def _records(folds: list[int], epoch: int, losses, rate: float) -> list[dict]:
             "val_loss": float(validation) if np.isfinite(validation) else None,
             "images_per_second": round(rate, 1),
         }
-        for fold, train_, validation in zip(folds, *map(np.asarray, losses), strict=True)
+        for fold, train_, validation in zip(
+            folds, *map(np.asarray, losses), strict=True
+        )
     ]
 
 
@@ -257,7 +259,7 @@ def _keep_epochs(path: Path, epoch: int) -> None:
 
 
 def conclude(job: Job, data: Data, folds: Folds, state: train.State) -> dict:
-    """Judge the best epochs on held-out lens galaxies; table, pictures, summary.json."""
+    """Judge the best epochs on held-out lens galaxies: summary.json and pictures."""
     settings, systems = job.settings, job.sample.systems
     truth = np.asarray(train.targets(systems))
     rows = [np.asarray(r[:n]) for r, n in zip(folds.train, folds.n_train, strict=True)]
@@ -281,7 +283,9 @@ def conclude(job: Job, data: Data, folds: Folds, state: train.State) -> dict:
     predicted = []
     for k, r in enumerate(held_out):
         params = jax.tree.map(lambda a, k=k: a[k], state.best_params)
-        predicted.append(np.asarray(answer(params, folds.validation[k], data))[: len(r)])
+        predicted.append(
+            np.asarray(answer(params, folds.validation[k], data))[: len(r)]
+        )
     if not all(np.isfinite(p).all() for p in predicted):
         progress.say("training diverged: lower learning_rate")
     merits = evaluate.summary(
@@ -316,7 +320,9 @@ def conclude(job: Job, data: Data, folds: Folds, state: train.State) -> dict:
         "held-out mocks, brightest arcs first; critical curve true (white), "
         "predicted (cyan)",
     )
-    plots.losses(read_metrics(job.run_dir / "metrics.jsonl"), job.run_dir / "losses.png")
+    plots.losses(
+        read_metrics(job.run_dir / "metrics.jsonl"), job.run_dir / "losses.png"
+    )
     plots.predictions(
         truth[held_out], predicted, merits["network"], job.run_dir / "predictions.png"
     )
@@ -357,7 +363,9 @@ def show(summary: dict, run_dir: Path) -> None:
 def run(settings: config.TrainConfig) -> int:
     """The main job."""
     run_dir = open_run(settings)
-    progress.say(f"run {run_dir} (to resume it: the same command with run_dir={run_dir})")
+    progress.say(
+        f"run {run_dir} (to resume it: the same command with run_dir={run_dir})"
+    )
     try:
         with checkpoint.lock(run_dir), stop_on_signals() as stop:
             job = prepare(settings, run_dir)
@@ -371,7 +379,9 @@ def run(settings: config.TrainConfig) -> int:
             state = fit(job, data, folds, stop)
             show(conclude(job, data, folds, state), run_dir)
     except Stopped as stopped:
-        progress.say(f"stopped; the same command with run_dir={run_dir} goes on from here")
+        progress.say(
+            f"stopped; the same command with run_dir={run_dir} goes on from here"
+        )
         return stopped.status
     except (checkpoint.LockError, checkpoint.CheckpointError) as error:
         progress.say(f"error: {error}")

@@ -23,6 +23,9 @@ class FlatLambdaCDM(NamedTuple):
     Om0: ArrayLike = 0.32  # matter density today in units of the critical density
 
 
+PAPER = FlatLambdaCDM()
+
+
 def from_astropy(cosmo: Any) -> FlatLambdaCDM:
     """The same cosmology as an astropy FlatLambdaCDM, for use inside jit.
 

@@ -31,7 +31,9 @@ def merits(truth: np.ndarray, predicted: np.ndarray) -> dict[str, Merit]:
     with np.errstate(divide="ignore", invalid="ignore"):
         r2 = np.where(variance > 0, 1 - rms**2 / variance, np.nan)
     columns = zip(bias, (high - low) / 2, rms, r2, strict=True)
-    return {name: Merit(*map(float, c)) for name, c in zip(TARGETS, columns, strict=True)}
+    return {
+        name: Merit(*map(float, c)) for name, c in zip(TARGETS, columns, strict=True)
+    }
 
 
 def prior_mean(train_truth: np.ndarray, n: int) -> np.ndarray:
@@ -43,8 +45,8 @@ class LightOnly(NamedTuple):
     """The baseline that sees the lens galaxy's light and no arc.
 
     Centre and ellipticity are the light's; theta_E is a quadratic regression on the
-    lens's i magnitude and colours.  It is measured on the cutouts before arcs are added,
-    so it is a little better than what one could do on the mocks.
+    lens's i magnitude and colours.  It is measured on the cutouts before arcs are
+    added, so it is a little better than what one could do on the mocks.
     """
 
     middle: np.ndarray  # of the features, on the training sample
@@ -90,7 +92,7 @@ def summary(
     predictions: Sequence[np.ndarray],
     truth: np.ndarray,
 ) -> dict[str, dict[str, Merit]]:
-    """Merits of the network and both baselines on the held-out rows of all folds together.
+    """Merits of network and baselines on the held-out rows of all folds together.
 
     Each row is judged by what was trained, or fitted, without its lens galaxy.
     """

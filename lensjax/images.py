@@ -257,8 +257,11 @@ def solve(
     # A Newton step from a solution changes nothing but carries the first derivative of
     # the implicit function theorem, d theta = A^-1 (d beta + d alpha); a second step
     # carries the second derivative, and squares what A's neglect of the core leaves.
-    for _ in range(2):
-        x, y = _newton(lens, beta_x, beta_y, x, y, core)
+    # A scan, for XLA's compiler takes minutes over the same steps written out.
+    def step(xy, _):
+        return _newton(lens, beta_x, beta_y, *xy, core), None
+
+    (x, y), _ = lax.scan(step, (x, y), length=2)
     magnification = _lens.magnification(lens, x, y, core)
     return Images(
         jnp.where(valid, x, jnp.nan),

@@ -87,7 +87,8 @@ def moments(image: Array, start: float = 3.0, steps: int = 30) -> Moments:
 def without_psf(galaxy: Moments, psf: Moments) -> Moments:
     """The galaxy's moments before the PSF blurred it: covariances subtract.
 
-    Exact for Gaussians.  A galaxy hardly wider than the PSF keeps a tenth of its variance.
+    Exact for Gaussians.  A galaxy hardly wider than the PSF keeps a tenth of its
+    variance.
     """
     xx = jnp.maximum(galaxy.xx - psf.xx, 0.1 * galaxy.xx)
     yy = jnp.maximum(galaxy.yy - psf.yy, 0.1 * galaxy.yy)
@@ -96,7 +97,7 @@ def without_psf(galaxy: Moments, psf: Moments) -> Moments:
 
 
 def ellipticity(m: Moments) -> tuple[Array, Array]:
-    """(ex, ey) of the paper's eq. 4, as of a mass with the light's axis ratio and angle.
+    """(ex, ey) of eq. 4, as of a mass with the light's axis ratio and angle.
 
     (1 - q^2) / (1 + q^2) (cos 2 phi, sin 2 phi) is (xx - yy, 2 xy) / (xx + yy).
     """
@@ -116,10 +117,10 @@ def aperture_flux(image: Array, radius: float) -> Array:
 def background_rms(image: Array) -> Array:
     """Background RMS of each band of a cutout (n, n, ...), by the paper's corner rule.
 
-    Of the four corners of a tenth of the side, the one with the lowest maximum is taken,
-    and the root mean square of its pixels (Schuldt et al. 2021, sect. 2.3).  It is taken
-    about their mean: in the paper's 40 arcsec cutouts that is the same, in one of 10
-    arcsec the corners still hold lens light, which is no noise.
+    Of the four corners of a tenth of the side, the one with the lowest maximum is
+    taken, and the root mean square of its pixels (Schuldt et al. 2021, sect. 2.3).  It
+    is taken about their mean: in the paper's 40 arcsec cutouts that is the same, in one
+    of 10 arcsec the corners still hold lens light, which is no noise.
     """
     k = round(0.1 * image.shape[0])
     corners = jnp.stack(

@@ -1,4 +1,4 @@
-"""A mock lens: a real background galaxy, seen through the mass of a real foreground one.
+"""A mock lens: a real galaxy, seen through the mass of another in front of it.
 
 Schuldt et al. (2021), figure 3: trace rays back to the source plane, read the source's
 surface brightness there, blur it as the telescope would, and add it to the untouched
@@ -90,7 +90,7 @@ def arcs(
 
 
 def ray_grid(n: int, scale: float, dtype) -> tuple[Array, Array]:
-    """Positions x, y (n, n) [arcsec] of the centres of n x n pixels about the origin."""
+    """Centres x, y (n, n) [arcsec] of n x n pixels about the origin."""
     axis = (jnp.arange(n, dtype=dtype) - (n - 1) / 2) * scale
     return jnp.broadcast_to(axis, (n, n)), jnp.broadcast_to(axis[:, None], (n, n))
 

@@ -26,7 +26,7 @@ LABELS = {
 
 
 def colour(image: np.ndarray, stretch: float = 0.6, q: float = 8.0) -> np.ndarray:
-    """RGB picture (n, n, 3) of a griz image (n, n, 4): i, r, g by Lupton et al. (2004)."""
+    """RGB picture (n, n, 3) of a griz image (n, n, 4), as Lupton et al. (2004)."""
     g, r, i = (np.asarray(image[..., k], float) for k in range(3))
     with np.errstate(divide="ignore", invalid="ignore"):  # at pixels of no light
         return make_lupton_rgb(i, r, g, stretch=stretch, Q=q)
@@ -57,7 +57,13 @@ def mocks(
             axis.plot(*ellipse(predicted[k]), color="cyan", lw=0.7)
             text += f" / {predicted[k][4]:.2f}"
         axis.text(
-            0.03, 0.96, text, color="white", fontsize=7, va="top", transform=axis.transAxes
+            0.03,
+            0.96,
+            text,
+            color="white",
+            fontsize=7,
+            va="top",
+            transform=axis.transAxes,
         )
     figure.suptitle(title, fontsize=10)
     figure.tight_layout(pad=0.3)
@@ -66,11 +72,13 @@ def mocks(
 
 
 def ellipse(target: np.ndarray, n: int = 128) -> tuple[np.ndarray, np.ndarray]:
-    """Critical curve of the SIE of one row of targets; without shear it is an ellipse."""
+    """Critical curve of one row of targets: an ellipse, as there is no shear."""
     x, y, ex, ey, theta_E = (float(v) for v in target)
     size = np.hypot(ex, ey)
     shrink = min(1, 0.95 / size) if size else 1  # a prediction may be no ellipse
-    q, phi = (float(v) for v in sie.axis_ratio(SIE(1.0, ex * shrink, ey * shrink, x, y)))
+    q, phi = (
+        float(v) for v in sie.axis_ratio(SIE(1.0, ex * shrink, ey * shrink, x, y))
+    )
     t = np.linspace(0, 2 * np.pi, n)
     along = 2 * theta_E / (1 + q) * np.cos(t)  # kappa = 1/2 at r = 2 theta_E / (1 + q)
     across = 2 * q * theta_E / (1 + q) * np.sin(t)
@@ -89,7 +97,9 @@ def losses(records: Sequence[dict], path: Path) -> None:
         best = min(own, key=lambda r: r["val_loss"] if r["val_loss"] else np.inf)
         axis.plot(best["epoch"], best["val_loss"], "o", color=line.get_color(), ms=5)
     axis.set(xlabel="epoch", ylabel="loss (eq. 6)", yscale="log")
-    axis.legend(title="solid: validation, dotted: training", fontsize=8, title_fontsize=8)
+    axis.legend(
+        title="solid: validation, dotted: training", fontsize=8, title_fontsize=8
+    )
     figure.tight_layout()
     figure.savefig(path, dpi=120)
     plt.close(figure)

@@ -1,8 +1,8 @@
 """The embedded HSC-like population: galaxies drawn instead of listed, no file needed.
 
-Massive early-type galaxies that may lens, the faint galaxies behind them, and HSC's seeing
-and noise.  docs/population.md gives the source of each figure and says where the draws
-look like real HSC cutouts and where they do not.
+Massive early-type galaxies that may lens, the faint galaxies behind them, and HSC's
+seeing and noise.  docs/population.md gives the source of each figure and says where the
+draws look like real HSC cutouts and where they do not.
 """
 
 from typing import NamedTuple
@@ -50,9 +50,9 @@ class Ellipticals(NamedTuple):
 def ellipticals(key: Array, n: int, cosmo: FlatLambdaCDM) -> Ellipticals:
     """`n` early-type galaxies brighter than i = 20.5, drawn as lenses are: by sigma^4.
 
-    The density is phi(sigma) sigma^4 dV/dz with the velocity dispersion function of Choi
-    et al. (2007), so that massive galaxies are not rare among them; `Lenses.weight` takes
-    the sigma^4 out again where a sample is drawn.
+    The density is phi(sigma) sigma^4 dV/dz with the velocity dispersion function of
+    Choi et al. (2007), so that massive galaxies are not rare among them;
+    `Lenses.weight` takes the sigma^4 out again where a sample is drawn.
     """
     keys = jax.random.split(key, 8)
     candidates = 16 * n
@@ -120,7 +120,7 @@ def redshift_and_dispersion(
 
 
 def seeing(key: Array, survey: Survey, size: int = 43) -> Array:
-    """PSFs of one place on the sky in all bands (size, size, band): round-ish Moffats."""
+    """PSFs of one place on the sky (size, size, band): Moffats, nearly round."""
     k_common, k_band, k_beta, k_shape = jax.random.split(key, 4)
     bands = len(survey.bands)
     scatter = 0.07 * jax.random.normal(k_common) + 0.10 * jax.random.normal(
@@ -287,7 +287,7 @@ def source(
 def catalogue(
     key: Array, n_lenses: int, n_sources: int, survey: Survey, cosmo: FlatLambdaCDM
 ) -> tuple[Catalogue, Listing]:
-    """A catalogue of drawn galaxies, as if read from disk; the same key, the same one."""
+    """A catalogue of drawn galaxies, as if read from disk; fixed by its key."""
     k_lens, k_image, k_psf, k_source = jax.random.split(key, 4)
     galaxies = jax.jit(ellipticals, static_argnums=1)(k_lens, n_lenses, cosmo)
     kernels = jax.jit(jax.vmap(lambda k: seeing(k, survey)))(
@@ -315,7 +315,8 @@ def catalogue(
         z=galaxies.z,
         vdisp=galaxies.vdisp,
         weight=(galaxies.vdisp / 200) ** -4,
-        **measured,
+        # drawn at the centre of their cutouts: what is measured is noise and neighbours
+        **measured | {"x": jnp.zeros(n_lenses), "y": jnp.zeros(n_lenses)},
     )
     sources = Sources(stamps, jnp.ones((n_sources, len(survey.bands))), z, mag)
     drawn = Catalogue(lenses, sources, kernels)

@@ -361,5 +361,3 @@ def _table(
         "flags": dict(sorted(Counter(f for row in flags for f in row).items())),
     }
     return table
-
-

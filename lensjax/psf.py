@@ -1,9 +1,10 @@
 """Point spread functions: kernels on the survey's pixels, and what they do to an image.
 
-A kernel here is an *effective* PSF, the image of a star as the survey's pixels record it,
-pixel response included: what HSC's PSF picker and a star cutout give.  A blurred image is
-therefore sampled at the pixel centres, not averaged over pixels again, which would count
-the pixel twice.  Kernels have odd size and are centred on their middle pixel.
+A kernel here is an *effective* PSF, the image of a star as the survey's pixels record
+it, pixel response included: what HSC's PSF picker and a star cutout give.  A blurred
+image is therefore sampled at the pixel centres, not averaged over pixels again, which
+would count the pixel twice.  Kernels have odd size and are centred on their middle
+pixel.
 """
 
 import jax.numpy as jnp
@@ -77,9 +78,9 @@ def blur_and_sample(fine: Array, kernel: Array, factor: int) -> Array:
 
     Notes
     -----
-    The kernel is taken for band-limited at the survey's sampling (Fourier interpolation;
-    right for seeing above two pixels), so of the fine image only the low frequencies
-    count: one large transform forward, a small one back.
+    The kernel is taken for band-limited at the survey's sampling (Fourier
+    interpolation; right for seeing above two pixels), so of the fine image only the low
+    frequencies count: one large transform forward, a small one back.
     """
     n = fine.shape[0] // factor
     k = kernel.shape[0]

@@ -1,8 +1,9 @@
 """Samples of mock systems: proposals drawn, solved and accepted; rows, no images.
 
-A row says who lenses whom, from where and with which mass; `render` makes its image when
-it is wanted.  Proposals are numbered, and each is a function of the sample's key and its
-number alone: the same key gives the same table, whatever the batches or devices.
+A row says who lenses whom, from where and with which mass; `render` makes its image
+when it is wanted.  Proposals are numbered, and each is a function of the sample's key
+and its number alone: the same key gives the same table, whatever the batches or
+devices.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -41,6 +42,9 @@ class Criteria(NamedTuple):
     cap: int = 0  # most systems in each 0.1 arcsec bin of theta_E; 0: no cap
 
 
+DEFAULT_CRITERIA = Criteria()
+
+
 class Sample(NamedTuple):
     """Accepted systems and how many proposals they took."""
 
@@ -59,12 +63,13 @@ def propose(
 ) -> tuple[System, Array]:
     """Proposal `number` of a sample, and whether it is worth solving.
 
-    A lens and a source are picked from the catalogue, each galaxy as likely as the next,
-    and the source is placed anywhere behind the lens.  `strongest` is the largest weight
-    times squared Einstein radius in the catalogue: positions are drawn close behind each
-    lens and the draw is kept in proportion to that area, which amounts to one region of
-    the same size behind all.  `field` holds the galaxies among which unknown redshifts and
-    dispersions are drawn; None where the catalogue knows them all.
+    A lens and a source are picked from the catalogue, each galaxy as likely as the
+    next, and the source is placed anywhere behind the lens.  `strongest` is the largest
+    weight times squared Einstein radius in the catalogue: positions are drawn close
+    behind each lens and the draw is kept in proportion to that area, which amounts to
+    one region of the same size behind all.  `field` holds the galaxies among which
+    unknown redshifts and dispersions are drawn; None where the catalogue knows them
+    all.
     """
     keys = jax.random.split(jax.random.fold_in(key, number), 10)
     lenses, sources, _ = catalogue
@@ -131,8 +136,8 @@ def draw(
     catalogue: Catalogue,
     survey: Survey,
     pixel_scale: float,
-    criteria: Criteria = Criteria(),
-    cosmo: FlatLambdaCDM = FlatLambdaCDM(),
+    criteria: Criteria = DEFAULT_CRITERIA,
+    cosmo: FlatLambdaCDM = cosmology.PAPER,
     batch: int = 8192,
     patience: int = 50_000_000,
     progress: Callable[[int], None] = lambda accepted: None,
@@ -198,8 +203,8 @@ def draw(
         raise ValueError(
             f"{patience:,} proposals gave {count:,} of {size:,} systems: widen "
             f"theta_E_min ({criteria.theta_E_min}), arc_peak ({criteria.arc_peak}), "
-            f"multiplicity ({criteria.multiplicity}) or cap ({criteria.cap}), or ask for "
-            "fewer"
+            f"multiplicity ({criteria.multiplicity}) or cap ({criteria.cap}), or ask "
+            "for fewer"
         )
     systems = jax.tree.map(lambda *a: np.concatenate(a)[:size], *accepted)
     last = systems.number[-1]
@@ -252,7 +257,7 @@ def _rows(systems: System, keep: np.ndarray) -> System:
 
 
 def _in_blocks(pieces: Iterable[System], size: int) -> Iterator[System]:
-    """The rows of `pieces`, in order, in blocks of one shape, so that jit compiles once.
+    """Rows of `pieces`, in order, in blocks of one shape: jit compiles once.
 
     A last, shorter block comes only when the pieces end.
     """
@@ -270,7 +275,9 @@ def _in_blocks(pieces: Iterable[System], size: int) -> Iterator[System]:
         yield held
 
 
-def to_table(sample: Sample, catalogue: Catalogue, listing: Listing, survey: Survey) -> Table:
+def to_table(
+    sample: Sample, catalogue: Catalogue, listing: Listing, survey: Survey
+) -> Table:
     """The sample as an astropy Table, one row a system, units on its columns."""
     s = sample.systems
     q, phi = (np.asarray(v) for v in sie.axis_ratio(s.sie))

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 
 class Survey(NamedTuple):
-    """A survey's coadded images; plain numbers and tuples, so it is static under jit."""
+    """A survey's coadds in plain numbers and tuples: static under jit."""
 
     name: str
     bands: tuple[str, ...]  # EXTNAMEs, in the order of an image's last axis
@@ -17,7 +17,7 @@ class Survey(NamedTuple):
 
     @property
     def detection(self) -> int:
-        """Index of the band in which shapes and arc peaks are measured: i, as the paper."""
+        """Index of the band that shapes and arc peaks are measured in: i."""
         return self.bands.index("I")
 
 

@@ -1,4 +1,4 @@
-"""Tables on disk: Parquet with units, descriptions and provenance, whole or not at all."""
+"""Tables on disk: Parquet with units and provenance, whole or not at all."""
 
 import json
 import os

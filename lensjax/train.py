@@ -1,9 +1,9 @@
 """Training: mocks rendered inside the step, cross-validation folds side by side.
 
-A fold is a row of every array here.  Rows never meet: `vmap` runs them in one program and
-`shard_map` spreads them over devices, so a fold's curve does not depend on its company.
-Every random number comes from the run's key by way of fold and epoch; a resumed run draws
-what an uninterrupted one would have.
+A fold is a row of every array here.  Rows never meet: `vmap` runs them in one program
+and `shard_map` spreads them over devices, so a fold's curve does not depend on its
+company. Every random number comes from the run's key by way of fold and epoch; a
+resumed run draws what an uninterrupted one would have.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from lensjax import network, system
@@ -77,7 +77,7 @@ def targets(systems: System) -> Array:
 
 
 def target_weights(weight_theta_E: float) -> np.ndarray:
-    """The paper's w_l: weight_theta_E for theta_E, 1 for the others, summing to five."""
+    """The paper's w_l: weight_theta_E for theta_E, 1 for the others; they sum to 5."""
     weights = np.array([1, 1, 1, 1, weight_theta_E], np.float32)
     return weights * len(weights) / weights.sum()
 
@@ -147,14 +147,14 @@ def steps_per_epoch(part: np.ndarray, lens_index: np.ndarray, batch_size: int) -
     fewest = min(((part_of_row >= 0) & (part_of_row != k)).sum() for k in every)
     if fewest < batch_size:
         raise ValueError(
-            f"batch_size {batch_size} is more than the {fewest} training systems of the "
-            "smallest fold: lower it or draw a larger sample"
+            f"batch_size {batch_size} is more than the {fewest} training systems of "
+            "the smallest fold: lower it or draw a larger sample"
         )
     return int(fewest) // batch_size
 
 
 def optimizer(settings: Settings) -> optax.GradientTransformation:
-    """SGD with momentum and weight decay, as PyTorch's: the decay enters the momentum."""
+    """SGD as PyTorch's: the weight decay enters the momentum."""
     return optax.chain(
         optax.add_decayed_weights(settings.weight_decay),
         optax.sgd(settings.learning_rate, momentum=settings.momentum),
@@ -172,7 +172,9 @@ def start(settings: Settings, folds: Folds) -> State:
             optimizer=optimizer(settings).init(params),
             loss_sum=jnp.zeros(()),
             best_params=jax.tree.map(jnp.copy, params),  # donated apart
-            best_loss=jnp.array(jnp.inf),
+            best_loss=jnp.array(
+                jnp.inf, jnp.float32
+            ),  # a weak type would compile twice
             best_epoch=jnp.array(0, jnp.int32),
         )
 
@@ -328,7 +330,7 @@ def _render(systems, catalogue, survey, pixel_scale):
 
 
 def images_of(data: Data, rows: Array, survey: Survey, pixel_scale: float) -> Array:
-    """Images (len(rows), n, n, band) of rows of the sample: kept ones, or rendered now."""
+    """Images (len(rows), n, n, band) of sample rows: kept, or rendered now."""
     if data.images is not None:
         return data.images[rows]
     return _render(_take(data.systems, rows), data.catalogue, survey, pixel_scale)

@@ -334,12 +334,16 @@ def test_reverse_mode_with_empty_slots_is_right_and_free_of_nan(dtype):
 
 
 def test_second_derivatives_equal_differences_of_the_first(x64):
+    def first_image(p):
+        lens = Lens(sie.SIE(*(p[i] for i in range(5))), Shear(p[5], p[6]))
+        return images.solve(lens, p[7], p[8]).x[0]
+
     p = jnp.asarray(PARAMETERS)
-    gradient = jax.jit(jax.grad(total))
-    hessian = jax.jit(jax.jacfwd(jax.grad(total)))(p)
+    gradient = jax.jit(jax.grad(first_image))
+    hessian = jax.jit(jax.hessian(first_image))(p)
     h = 1e-5 * np.eye(9)
     numeric = np.stack([(gradient(p + d) - gradient(p - d)) / 2e-5 for d in h])
-    np.testing.assert_allclose(hessian, numeric, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(hessian, numeric, rtol=1e-5, atol=1e-5)
 
 
 def test_a_ring_has_finite_gradients(x64):
@@ -376,11 +380,11 @@ def test_ten_calls_are_traced_once():
 
 def test_python_numbers_and_no_core_give_the_same_images():
     lens = Lens(sie.SIE(1, 0.2, np.float32(0.1), 0, 0))
-    plain = jax.jit(lambda *args: images.solve(*args, core=0))(lens, 0.1, 0)
+    plain = jax.jit(lambda *args: images.solve(*args, core=0))(lens, 0.02, 0)
     assert plain.x.dtype == jnp.float32 and plain.valid.sum() == 4
     assert np.isfinite(plain.magnification).all()
     assert np.isfinite(plain.x[:4]).all()
-    soft = solve(jax.tree.map(jnp.float32, lens), jnp.float32(0.1), jnp.float32(0))
+    soft = solve(jax.tree.map(jnp.float32, lens), jnp.float32(0.02), jnp.float32(0))
     np.testing.assert_allclose(plain.x, soft.x, atol=1e-6)
 
 

@@ -66,7 +66,7 @@ class Listing(NamedTuple):
 
 
 def measure(image: Array, psf: Array, survey: Survey) -> dict[str, Array]:
-    """What is measured on one lens cutout (n, n, band): the light fields of `Lenses`."""
+    """Light fields of `Lenses`, as measured on one cutout (n, n, band)."""
     i = survey.detection
     galaxy = light.moments(image[..., i])
     star = light.moments(psf[..., i], start=2.0)
@@ -100,10 +100,10 @@ def fingerprint(catalogue: Catalogue, ids: Sequence[str]) -> str:
 def split(ids: Sequence[str], folds: int = 5, test_fraction: float = 0.3) -> np.ndarray:
     """Which part of cross-validation each galaxy belongs to, by its id alone.
 
-    Returns (len(ids),) int: -1 for the test set, else the fold that holds the galaxy out
-    for validation.  Galaxies are put in the order of a hash of their ids and cut into
-    parts, so parts are even however few galaxies there are; the seed of a run, the order
-    of the list and the galaxies' places on the sky have no say.
+    Returns (len(ids),) int: -1 for the test set, else the fold that holds the galaxy
+    out for validation.  Galaxies are put in the order of a hash of their ids and cut
+    into parts, so parts are even however few galaxies there are; the seed of a run, the
+    order of the list and the galaxies' places on the sky have no say.
     """
     rank = np.argsort(np.argsort([hashlib.sha256(i.encode()).hexdigest() for i in ids]))
     tested = round(test_fraction * len(ids))

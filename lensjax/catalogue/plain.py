@@ -1,8 +1,8 @@
 """Catalogues from plain folders: tables of galaxies beside FITS files of their stamps.
 
     lenses.csv    id, file; z and vdisp_kms where they are known; psf (a file's name)
-    sources.csv   id, file, z; magnitudes hsc_g, hsc_r, ... to colour one-band stamps with
-    psfs/         effective PSFs, one file a place, one extension a band
+    sources.csv   id, file, z; magnitudes hsc_g, hsc_r, ... to colour one-band stamps
+    with psfs/         effective PSFs, one file a place, one extension a band
 
 Paths in a table are relative to it.  A missing redshift or dispersion is a normal case.
 """
@@ -31,14 +31,16 @@ def read(folder: str | Path, survey: Survey) -> tuple[Catalogue, Listing]:
     """The catalogue in `folder`.
 
     Objects with a broken file or an impossible redshift are left out and named in the
-    listing's notes.  Raises ValueError, naming the folder, file or column and the remedy,
-    where no catalogue can be made.
+    listing's notes.  Raises ValueError, naming the folder, file or column and the
+    remedy, where no catalogue can be made.
     """
     folder = Path(folder)
     check(folder)
     notes: list[str] = []
     psf_names, psfs = _read_psfs(folder / "psfs", survey)
-    lens_id, lenses = _read_lenses(folder / "lenses.csv", survey, psf_names, psfs, notes)
+    lens_id, lenses = _read_lenses(
+        folder / "lenses.csv", survey, psf_names, psfs, notes
+    )
     source_id, sources, scale = _read_sources(folder / "sources.csv", survey, notes)
     read_ = Catalogue(lenses, sources, psfs)
     return read_, Listing(
@@ -52,7 +54,7 @@ def read(folder: str | Path, survey: Survey) -> tuple[Catalogue, Listing]:
 
 
 def check(folder: str | Path) -> None:
-    """Raise ValueError unless `folder` looks like a plain catalogue; reads no stamps."""
+    """Raise ValueError unless `folder` looks like a catalogue; reads no stamps."""
     folder = Path(folder)
     remedy = "give a folder with lenses.csv, sources.csv and psfs/, or leave data out"
     if not folder.is_dir():
@@ -222,8 +224,8 @@ def isolate(stamp: np.ndarray, noise: float) -> np.ndarray:
     """The central galaxy of a stamp in a square (m, m) of its own, m odd.
 
     Pixels outside its segment are zero: what lies there is noise and neighbours, which
-    would be lensed as if they were the source.  The middle is the brightest pixel, as in
-    the paper.  `noise` is the stamp's RMS; not finite, it is taken from the stamp.
+    would be lensed as if they were the source.  The middle is the brightest pixel, as
+    in the paper.  `noise` is the stamp's RMS; not finite, it is taken from the stamp.
     """
     if not np.isfinite(stamp).all():
         raise ValueError("it has pixels that are not finite")
