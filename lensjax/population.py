@@ -28,6 +28,7 @@ _K_I = (-0.26, -0.20, -0.12, -0.03, 0.02, 0.18, 0.22, 0.33, 0.55, 0.80)
 
 VDISP_RANGE = (120.0, 450.0)  # [km/s]
 FAINTEST_LENS = 20.5  # i [mag]
+SOURCE_RANGE = (22.0, 26.5)  # i [mag]; fainter ones have no spectrum in the HUDF
 STAMP = 96  # side of a source stamp [pixel]
 SOURCE_PIXEL_SCALE = 0.03  # [arcsec], as HST's drizzled images
 MOST_NEIGHBOURS = 8
@@ -227,7 +228,7 @@ def source(
     axis = jnp.linspace(0.1, 5.0, 491)
     density = axis**2 * jnp.exp(-((axis / 0.13) ** 0.70))
     z = _inverse_transform(k_z, axis, density, 1)[0]
-    i = _counts_slope(k_mag, 1, 0.28, 22.0, 28.0)[0]
+    i = _counts_slope(k_mag, 1, 0.28, *SOURCE_RANGE)[0]
     g_r, r_i, i_z = jnp.array([0.20, 0.05, 0.12]) + jnp.array(
         [0.25, 0.18, 0.15]
     ) * jax.random.normal(k_colour, (3,))
