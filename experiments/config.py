@@ -4,15 +4,20 @@ Presets are in conf/; a key=value on the command line goes over them.
 """
 
 import difflib
+import inspect
+import re
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import hydra
+import yaml
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -43,7 +48,7 @@ class SampleConfig:
     """A sample of mock systems."""
 
     sample: str = "natural"  # preset: natural, natural_wide or uniform
-    size: int = 4000  # accepted systems
+    size: int = 8000  # accepted systems
     multiplicity: str = "both"  # both, doubles or quads
     theta_E_min: float = 0.5  # [arcsec]
     theta_E_max: float = 5.0  # [arcsec]
@@ -51,7 +56,7 @@ class SampleConfig:
     rotate: bool = False  # turn lens images by multiples of 90 degrees
     cap: int = 0  # most systems in each 0.1 arcsec bin of theta_E; 0: none
     data: str | None = None  # folder of real stamps; without it the embedded population
-    n_lenses: int = 2000  # lens galaxies in the embedded population
+    n_lenses: int = 2500  # lens galaxies in the embedded population
     n_sources: int = 1000
     sample_seed: int = 0  # of the population and the sample
 
@@ -68,6 +73,12 @@ class SampleConfig:
             )
         between("arc_peak", self.arc_peak, 0, 1000)
         between("cap", self.cap, 0, 10_000_000)
+        bins = int(self.theta_E_max / 0.1) - int(self.theta_E_min / 0.1) + 1
+        if 0 < self.cap * bins < self.size:
+            raise ConfigError(
+                f"cap={self.cap} lets no more than {self.cap * bins} systems in, size "
+                f"is {self.size}: raise cap or lower size"
+            )
         between("n_lenses", self.n_lenses, 10, 1_000_000)
         between("n_sources", self.n_sources, 1, 1_000_000)
         between("sample_seed", self.sample_seed, 0, 2**31 - 1)
@@ -102,14 +113,14 @@ class TrainConfig(SampleConfig):
     """`python -m experiments.train`."""
 
     fold: Any = 0  # 0 to 4, or all: the five side by side
-    epochs: int = 30
+    epochs: int = 25
     batch_size: int = 32
-    learning_rate: float = 0.005
+    learning_rate: float = 0.03
     momentum: float = 0.9
     weight_decay: float = 5e-4
     weight_theta_E: float = 1.0  # weight of theta_E in the loss, the others having 1
     dropout: float = 0.0
-    scaling: str = "none"  # of the images: none, asinh or standardize
+    scaling: str = "asinh"  # of the images: none, asinh or standardize
     seed: int = 0  # of the networks and the order of the batches
     keep_images: str = "auto"  # in memory once rendered: auto (on a CPU), true or false
     run_dir: str | None = None  # default: a new folder in runs/
@@ -124,6 +135,11 @@ class TrainConfig(SampleConfig):
             raise ConfigError(f"fold must be 0 to 4 or all, not {self.fold}")
         between("epochs", self.epochs, 1, 100_000)
         between("batch_size", self.batch_size, 1, 65_536)
+        if self.batch_size > self.size:
+            raise ConfigError(
+                f"batch_size ({self.batch_size}) is more than the sample's size "
+                f"({self.size}): lower it or draw a larger sample"
+            )
         between("learning_rate", self.learning_rate, 0, 10)
         between("momentum", self.momentum, 0, 1)
         between("weight_decay", self.weight_decay, 0, 1)
@@ -177,61 +193,102 @@ def main(name: str, task: Callable[[Any], int | None]) -> None:
     """Run `task` with the checked configuration of command `name`, and exit.
 
     Status 2 and one line on standard error for a setting that cannot work.  With
-    hydra's own flags (-m for a sweep, --help, --cfg job) hydra runs the show.
+    hydra's own flags (-m for a sweep, --cfg job) hydra runs the show.
     """
-    arguments = sys.argv[1:]
+    arguments = check(name)
 
     def checked(config: Any) -> int:
         try:
             return task(typed(config, SCHEMAS[name])) or 0
         except ConfigError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 2
+            _refuse(error)
+        except KeyboardInterrupt:
+            raise SystemExit(130) from None
+
+    def job(config):
+        if "run_dir" in config and HydraConfig.get().mode == RunMode.MULTIRUN:
+            config.run_dir = HydraConfig.get().runtime.output_dir
+        status = checked(config)
+        if status:
+            raise SystemExit(status)
 
     if any(a.startswith("-") for a in arguments):
-
-        def job(config):
-            status = checked(config)
-            if status:
-                raise SystemExit(status)
-
+        folder = [a for a in arguments if a.startswith("run_dir=")]
+        sys.argv += ["hydra.sweep.dir=" + a.partition("=")[2] for a in folder]
         # hydra.main takes the job's name from its function
         job.__name__ = name
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(job)()
-        return
+    else:
+        raise SystemExit(checked(compose(name, arguments)))
+
+
+def check(name: str) -> list[str]:
+    """The command's arguments; exits at once where they cannot work, or are --help.
+
+    Imports nothing heavy, so that a command can call it before it loads JAX.
+    """
+    arguments = sys.argv[1:]
+    if {"-h", "--help"} & {*arguments}:
+        print(usage(name))
+        raise SystemExit(0)
     try:
-        config = compose(name, arguments)
+        if any(a.startswith("-") for a in arguments):
+            _check_keys(name, [a for a in arguments if not a.startswith("-")])
+        else:
+            typed(compose(name, arguments), SCHEMAS[name])
     except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    raise SystemExit(checked(config))
+        _refuse(error)
+    return arguments
 
 
-def compose(name: str, overrides: list[str]) -> Any:
-    """Hydra's configuration of command `name`; ConfigError for a wrong override."""
+def _refuse(error: ConfigError) -> None:
+    print(f"error: {error}", file=sys.stderr)
+    raise SystemExit(2) from None
+
+
+def usage(name: str) -> str:
+    """The keys of a command: default and meaning, from the dataclass's own lines."""
+    lines = [f"usage: python -m experiments.{name} key=value ...", ""]
+    field = re.compile(r"    (\w+): [^=]+ = (\S+)(?:\s+# (.*))?")
+    found = {}
+    for schema in reversed(SCHEMAS[name].__mro__[:-1]):
+        for line in inspect.getsource(schema).splitlines():
+            if match := field.fullmatch(line):
+                found[match[1]] = match.groups()
+    for key, default, meaning in found.values():
+        value = "needed" if default == "MISSING" else default.strip('"')
+        lines.append(f"  {key:20} {value:>10}  {meaning or ''}".rstrip())
+    sweep = "" if name != "train" else " A sweep's runs are folders in run_dir."
+    lines += ["", f"-m runs every choice of key=a,b; --cfg job shows all keys.{sweep}"]
+    return "\n".join(lines)
+
+
+def _check_keys(name: str, overrides: list[str]) -> None:
+    """Raise ConfigError for a key or a preset that is not there."""
     known = [f.name for f in fields(SCHEMAS[name])]
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals:
             raise ConfigError(f"{override!r} is not of the form key=value")
-        key = key.lstrip("+~")
-        if key not in known and not key.startswith("hydra"):
+        if key not in known and not key.lstrip("+~").startswith("hydra"):
             near = difflib.get_close_matches(key, known, 1)
-            hint = (
-                f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
-            )
+            listed = ", ".join(known)
+            hint = f"did you mean {near[0]}?" if near else f"there are {listed}"
             raise ConfigError(f"there is no key {key!r}: {hint}")
-        if (
-            key == "sample"
-        ):  # a preset is a file: hydra's own words name its search path
+        if key == "sample":  # a preset is a file: hydra's words name its search path
             presets = sorted(path.stem for path in (CONF / "sample").glob("*.yaml"))
-            choice("sample", value, tuple(presets))
+            for one in value.split(","):
+                choice("sample", one, tuple(presets))
+
+
+def compose(name: str, overrides: list[str]) -> Any:
+    """Hydra's configuration of command `name`; ConfigError for a wrong override."""
+    _check_keys(name, overrides)
     try:
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
             return hydra.compose(name, overrides)
     except (HydraException, OmegaConfBaseException) as error:
-        cause = error.__cause__ or error
-        raise ConfigError(_in_one_line(cause)) from error
+        raise ConfigError(_in_one_line(error.__cause__ or error)) from error
 
 
 def typed(config: Any, schema: type) -> Any:
@@ -253,13 +310,22 @@ def to_yaml(config: Any) -> str:
 
 
 def from_yaml(path: Path, schema: type) -> Any:
-    """A configuration as `to_yaml` wrote it; ConfigError where it is another one's."""
-    values = OmegaConf.to_container(OmegaConf.load(path))
-    known = {f.name for f in fields(schema)}
-    unknown = sorted(set(values) - known)
-    if unknown:
-        raise ConfigError(f"{path} has keys that this version does not know: {unknown}")
-    return schema(**values)
+    """A configuration as `to_yaml` wrote it; ConfigError where it is none."""
+    try:
+        values = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.load(path))
+        made = schema(**OmegaConf.to_container(values, throw_on_missing=True))
+        replace(made, data=None).validate()  # the data may be elsewhere by now
+    except (yaml.YAMLError, UnicodeError, OSError) as error:
+        raise ConfigError(f"{path} cannot be read: {_first_line(error)}") from error
+    except (ValueError, TypeError, OmegaConfBaseException) as error:
+        raise ConfigError(
+            f"{path} is no configuration of this version: {_in_one_line(error)}"
+        ) from error
+    return made
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [repr(error)])[0]
 
 
 def _in_one_line(error: BaseException) -> str:

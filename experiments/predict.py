@@ -13,7 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import config, progress
+from experiments import config
+
+if __name__ == "__main__":  # a wrong key is told before JAX is loaded
+    config.check("predict")
+
+from experiments import progress
 from experiments.sample import SURVEY
 from experiments.train import network_settings
 from lensjax import checkpoint, predict, train
@@ -27,7 +32,13 @@ def load(run_dir: Path):
     folds = train.Folds(number, *([number] * 4))
     state = jax.eval_shape(lambda: train.start(setup, folds))
     like = {"state": state, "epoch": _SCALAR, "step": _SCALAR}
-    params = checkpoint.restore(run_dir / "checkpoints", like)["state"].best_params
+    state = checkpoint.restore(run_dir / "checkpoints", like)["state"]
+    params, untrained = state.best_params, np.asarray(state.best_epoch) == 0
+    if untrained.any():
+        raise config.ConfigError(
+            f"run_dir: {run_dir} has no epoch with a finite validation loss yet (fold "
+            f"{settings.folds[untrained.argmax()]}): train on, or lower learning_rate"
+        )
 
     @jax.jit
     def answers(params, images):
@@ -45,9 +56,11 @@ def run(settings: config.PredictConfig) -> int:
     run_dir = Path(settings.run_dir)
     try:
         model = load(run_dir)
-    except (checkpoint.CheckpointError, FileNotFoundError) as error:
+        facts = json.loads((run_dir / "provenance.json").read_text())
+    except config.ConfigError:
+        raise
+    except (OSError, ValueError) as error:  # CheckpointError is a ValueError
         raise config.ConfigError(f"run_dir: {error}") from error
-    facts = json.loads((run_dir / "provenance.json").read_text())
     facts["run_dir"] = str(run_dir.resolve())
     with progress.track("predicting", 0, "cutouts") as update:
         return predict.run(

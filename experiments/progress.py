@@ -17,23 +17,24 @@ def track(what: str, total: int, unit: str) -> Iterator[Callable[..., None]]:
 
     `done` of `total` counts in `unit`; the rate and the time that remains are shown.
     """
-    started = time.monotonic()
-    first: list[int] = []  # where a resumed job began: what was done before has no rate
+    start: list = []  # when and where it began: what was done before has no rate
 
     def pace(done: int, total: int) -> str:
-        first.append(done) if not first else None
-        elapsed = max(time.monotonic() - started, 1e-6)
-        rate = (done - first[0]) / elapsed
+        now = time.monotonic()
+        start.extend([now, done] if not start else [])
+        rate = (done - start[1]) / max(now - start[0], 1e-6)
         if rate <= 0:
             return ""
-        left = (total - done) / rate
-        return f"{rate:,.0f} {unit}/s, {_clock(left)} left"
+        speed = f"{rate:,.0f}" if rate >= 10 else f"{rate:.1f}"
+        if done >= total:
+            return f"{speed} {unit}/s, took {_clock(now - start[0])}"
+        return f"{speed} {unit}/s, {_clock((total - done) / rate)} left"
 
     if not Console().is_terminal:
-        last = [-LINES_APART]
+        last = [-float("inf")]
 
         def line(done: int, note: str = "", total: int = total) -> None:
-            now = time.monotonic() - started
+            now = time.monotonic()
             speed = pace(done, total)
             if done < total and now - last[0] < LINES_APART:
                 return

@@ -10,7 +10,12 @@ import jax
 import numpy as np
 from astropy.io import fits
 
-from experiments import config, progress, provenance
+from experiments import config
+
+if __name__ == "__main__":  # a wrong key is told before JAX is loaded
+    config.check("sample")
+
+from experiments import progress, provenance
 from lensjax import population, sample, survey, system, tables
 from lensjax.catalogue import Catalogue, Listing, plain
 from lensjax.cosmology import FlatLambdaCDM
@@ -102,25 +107,27 @@ def save_images(
                 for b, band in enumerate(bands.bands):
                     hdu = fits.ImageHDU(np.asarray(planes)[..., b], name=band + suffix)
                     hdu.header["PIXSCALE"] = (bands.pixel_scale, "arcsec per pixel")
-                    hdu.header["MAGZERO"] = (
-                        bands.zero_point,
-                        "AB zero point of 1 count",
-                    )
+                    hdu.header["MAGZERO"] = (bands.zero_point, "AB mag of 1 count")
                     hdus.append(hdu)
-            fits.HDUList(hdus).writeto(
-                folder / f"{system.identifier(number)}.fits",
-                overwrite=True,
-                checksum=True,
-            )
+            path = folder / f"{system.identifier(number)}.fits"
+            fits.HDUList(hdus).writeto(path, overwrite=True, checksum=True)
             update(k + 1)
 
 
 def run(settings: config.DrawConfig) -> int:
     """Draw, and write the table and the images."""
+    out = Path(settings.out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        tables.check_writable(out / "systems.parquet", settings.overwrite)
+    except OSError as error:
+        raise config.ConfigError(f"out: {out}: {error.strerror}") from error
+    except ValueError as error:
+        raise config.ConfigError(str(error)) from error
     catalogue, listing = catalogue_of(settings)
     drawn = sample_of(settings, catalogue, listing)
-    out = Path(settings.out)
-    out.mkdir(parents=True, exist_ok=True)
+    for stale in (out / "images").glob("[0-9]" * 10 + ".fits"):  # of a former sample
+        stale.unlink()
     table = sample.to_table(drawn, catalogue, listing, SURVEY)
     table.meta["provenance"] = provenance.collect(settings, listing)
     if settings.save_images:

@@ -5,9 +5,13 @@ ends with a summary and pictures in the run's folder.  The same command with the
 run_dir resumes a run that was stopped, and repeats nothing.
 """
 
+import contextlib
 import json
 import os
 import signal
+import sys
+import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +25,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from experiments import config, progress, provenance
+from experiments import config
+
+if __name__ == "__main__":  # a wrong key is told before JAX is loaded
+    config.check("train")
+
+from experiments import progress, provenance
 from experiments.sample import SURVEY, catalogue_of, sample_of
 from lensjax import catalogue as catalogues
 from lensjax import checkpoint, evaluate, plots, sample, tables, train
@@ -48,7 +57,8 @@ class Job(NamedTuple):
     catalogue: Catalogue
     listing: Listing
     sample: Sample
-    part: np.ndarray  # of each lens galaxy: -1 the test set, else its fold
+    folds: Folds
+    steps: int  # an epoch
 
 
 def network_settings(settings: config.TrainConfig) -> Settings:
@@ -66,15 +76,22 @@ def network_settings(settings: config.TrainConfig) -> Settings:
 
 
 def open_run(settings: config.TrainConfig) -> Path:
-    """The run's folder, new or to be resumed; ConfigError where it is another run's."""
+    """The run's folder, new or to be resumed; ConfigError where it is another run's.
+
+    It is a run's once config.yaml is there; how a run is computed may change later.
+    """
     run_dir = Path(
         settings.run_dir
         or f"runs/{settings.sample}-fold{settings.fold}-{datetime.now():%Y%m%d-%H%M%S}"
     )
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=run_dir):
+            pass
     except OSError as error:
-        raise config.ConfigError(f"run_dir: {run_dir}: {error.strerror}") from error
+        raise config.ConfigError(
+            f"run_dir: {run_dir}: {error.strerror}: give a folder you may write to"
+        ) from error
     path = run_dir / "config.yaml"
     if path.exists():
         before = config.from_yaml(path, config.TrainConfig)
@@ -85,8 +102,6 @@ def open_run(settings: config.TrainConfig) -> Path:
                     f"run_dir: {run_dir} holds a run with {name}={value}, not "
                     f"{getattr(settings, name)}: give it another folder"
                 )
-    else:
-        _write(path, config.to_yaml(settings))
     return run_dir
 
 
@@ -100,25 +115,36 @@ def _write(path: Path, text: str) -> None:
 def prepare(settings: config.TrainConfig, run_dir: Path) -> Job:
     """Galaxies, sample and folds of a run; ConfigError where they have changed."""
     catalogue, listing = catalogue_of(settings)
+    begun = (run_dir / "config.yaml").exists()
+    if begun and _fingerprint(run_dir / "provenance.json") != listing.fingerprint:
+        raise config.ConfigError(
+            f"data: {listing.origin} has changed since {run_dir} was begun (or the "
+            "versions of jax have): start a new run_dir"
+        )
+    drawn = sample_of(settings, catalogue, listing)
+    lens_index = drawn.systems.lens_index
     try:
         part = catalogues.split(listing.lens_id)
+        folds = train.split_rows(part, lens_index, settings.folds)
+        steps = train.steps_per_epoch(part, lens_index, settings.batch_size)
     except ValueError as error:
         raise config.ConfigError(str(error)) from error
-    path = run_dir / "provenance.json"
-    if path.exists():
-        before = json.loads(path.read_text())["catalogue"]["fingerprint"]
-        if before != listing.fingerprint:
-            raise config.ConfigError(
-                f"{listing.origin} has changed since {run_dir} was begun (or the "
-                "versions of jax have): start a new run_dir"
-            )
-    drawn = sample_of(settings, catalogue, listing)
-    if not path.exists():
+    if not begun:
         table = sample.to_table(drawn, catalogue, listing, SURVEY)
         tables.write(table, run_dir / "systems.parquet", overwrite=True)
         facts = provenance.collect(settings, listing) | {"sample": drawn.counts}
-        _write(path, json.dumps(facts, indent=2) + "\n")
-    return Job(settings, run_dir, catalogue, listing, drawn, part)
+        _write(run_dir / "provenance.json", json.dumps(facts, indent=2) + "\n")
+        _write(run_dir / "config.yaml", config.to_yaml(settings))
+    return Job(settings, run_dir, catalogue, listing, drawn, folds, steps)
+
+
+def _fingerprint(path: Path) -> str:
+    try:
+        return json.loads(path.read_text())["catalogue"]["fingerprint"]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise config.ConfigError(
+            f"run_dir: {path} is missing or damaged ({error!r}): start a new run_dir"
+        ) from error
 
 
 def data_of(job: Job) -> Data:
@@ -136,32 +162,60 @@ def data_of(job: Job) -> Data:
     return Data(jax.tree.map(jnp.asarray, systems), job.catalogue, None)
 
 
+class Signals:
+    """What SIGTERM and SIGINT have to say to a run."""
+
+    received = 0  # the first one, if there was anything to save
+    unsaved = False  # whether there is; else the process ends at once
+
+
 @contextmanager
-def stop_on_signals() -> Iterator[list[int]]:
-    """A list that fills when SIGTERM or SIGINT arrives; a second one kills at once."""
-    received: list[int] = []
+def stop_on_signals() -> Iterator[Signals]:
+    """End at SIGTERM or SIGINT: at once, or, with steps to save, after saving them.
 
-    def note(signum, _frame):
-        received.append(signum)
-        signal.signal(signum, signal.SIG_DFL)
+    A second signal ends it at once in any case.  A thread listens: Python's own
+    handlers wait while JAX compiles or computes, which may take minutes.
+    """
+    signals = Signals()
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
 
-    before = {s: signal.signal(s, note) for s in (signal.SIGTERM, signal.SIGINT)}
+    def listen():
+        while byte := os.read(reader, 1):
+            if signals.unsaved and not signals.received:
+                signals.received = byte[0]
+            elif byte[0] in (signal.SIGTERM, signal.SIGINT):
+                with contextlib.suppress(OSError):  # nobody reads it any more
+                    os.write(2, b"\nstopped; the same run_dir goes on from there\n")
+                    if sys.__stdout__.isatty():
+                        os.write(1, b"\x1b[?25h")  # the cursor, which a bar hides
+                os._exit(128 + byte[0])
+
+    handlers = {
+        number: signal.signal(number, lambda *_: None)
+        for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    thread = threading.Thread(target=listen, daemon=True)
+    thread.start()
     try:
-        yield received
+        yield signals
     finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(before)
+        os.close(writer)  # the thread reads the end
+        thread.join()
+        os.close(reader)
 
 
-def fit(job: Job, data: Data, folds: Folds, stop: list[int]) -> train.State:
+def fit(job: Job, data: Data, signals: Signals) -> train.State:
     """Train to the last epoch, from the latest checkpoint if there is one.
 
-    Raises Stopped, the state saved, soon after `stop` fills.
+    Ends early where every fold has diverged.  Raises Stopped, the state saved, at the
+    first step after a signal.
     """
-    settings = job.settings
-    steps = train.steps_per_epoch(
-        job.part, job.sample.systems.lens_index, settings.batch_size
-    )
+    settings, steps = job.settings, job.steps
     program = train.compile(
         network_settings(settings),
         steps,
@@ -171,45 +225,76 @@ def fit(job: Job, data: Data, folds: Folds, stop: list[int]) -> train.State:
         jax.local_devices()[: settings.devices or None],
     )
     folder, metrics = job.run_dir / "checkpoints", job.run_dir / "metrics.jsonl"
-    state = train.start(network_settings(settings), folds)
+    state = train.start(network_settings(settings), job.folds)
     epoch, step = 0, 0
     if checkpoint.latest(folder) is not None:
         saved = checkpoint.restore(folder, _saved(state, 0, 0))
         state, epoch, step = saved["state"], int(saved["epoch"]), int(saved["step"])
-        progress.say(f"resumed at epoch {epoch + 1}, step {step} of {steps}")
-    _keep_epochs(metrics, epoch)
-    state, folds = program.place((state, folds))
-    saved_at = time.monotonic()
+        progress.say(f"resumed after {epoch} epochs and {step} of {steps} steps")
+    records = _keep_epochs(metrics, epoch)
+    state, folds = program.place((state, job.folds))
+    # no step at all, to compile: neither a signal nor the clock need wait for it later
+    state = program.run(state, folds, data, epoch, step, step)
+    jax.block_until_ready(state.loss_sum)
+    saved_at, dispatch = time.monotonic(), 1
 
     def save():
+        nonlocal saved_at
         checkpoint.save(folder, epoch * steps + step, _saved(state, epoch, step))
+        saved_at, signals.unsaved = time.monotonic(), False
+
+    def due():
+        return time.monotonic() - saved_at > settings.checkpoint_seconds
+
+    def done():
+        return (epoch * steps + step) * settings.batch_size * len(settings.folds)
 
     per_epoch = steps * settings.batch_size * len(settings.folds)
     with progress.track("training", settings.epochs * per_epoch, "images") as update:
         note = ""
-        update(epoch * per_epoch + step * per_epoch // steps)
-        while epoch < settings.epochs:
-            began, from_step = time.monotonic(), step
+        update(done())
+        while epoch < settings.epochs and not diverged(records, settings.folds):
+            seconds, from_step = 0.0, step
             while step < steps:
-                to = min(step + settings.steps_per_dispatch, steps)
+                to = min(step + dispatch, steps)
+                began = time.monotonic()
                 state = program.run(state, folds, data, epoch, step, to)
                 jax.block_until_ready(state.loss_sum)
-                step = to
-                update(epoch * per_epoch + step * per_epoch // steps, note)
-                if stop:
+                step, signals.unsaved = to, True
+                took = time.monotonic() - began
+                seconds += took
+                # about a second each: soon to stop, and few of them
+                if took < 0.5:
+                    dispatch = min(2 * dispatch, settings.steps_per_dispatch)
+                elif took > 2:
+                    dispatch = max(dispatch // 2, 1)
+                update(done(), note)
+                if signals.received:
                     save()
-                    raise Stopped(stop[0])
-            seconds = time.monotonic() - began
+                    raise Stopped(signals.received)
+                if step < steps and due():
+                    save()
             state, losses = program.finish(state, folds, data, epoch, steps)
             rate = (steps - from_step) * settings.batch_size / max(seconds, 1e-9)
             epoch, step = epoch + 1, 0
-            _append(metrics, _records(settings.folds, epoch, losses, rate))
+            new = _records(settings.folds, epoch, losses, rate)
+            _append(metrics, new)
+            records += new
             note = "validation loss " + " ".join(f"{v:.4f}" for v in losses[1])
-            if time.monotonic() - saved_at > settings.checkpoint_seconds:
+            if due():
                 save()
-                saved_at = time.monotonic()
-        save()
+        update(done(), note)
+        if signals.unsaved:
+            save()
+    if signals.received:
+        raise Stopped(signals.received)
     return state
+
+
+def diverged(records: list[dict], folds: list[int]) -> bool:
+    """Whether no fold had a finite loss in the last epoch: they never recover."""
+    last = records[-len(folds) :]
+    return bool(last) and all(r["val_loss"] is None for r in last)
 
 
 def _saved(state: train.State, epoch: int, step: int) -> dict[str, Any]:
@@ -252,15 +337,16 @@ def read_metrics(path: Path) -> list[dict]:
     return records
 
 
-def _keep_epochs(path: Path, epoch: int) -> None:
+def _keep_epochs(path: Path, epoch: int) -> list[dict]:
     """Drop the records of epochs that the checkpoint does not know and will repeat."""
     kept = [r for r in read_metrics(path) if r["epoch"] <= epoch]
     _write(path, "".join(json.dumps(r) + "\n" for r in kept))
+    return kept
 
 
-def conclude(job: Job, data: Data, folds: Folds, state: train.State) -> dict:
-    """Judge the best epochs on held-out lens galaxies: summary.json and pictures."""
-    settings, systems = job.settings, job.sample.systems
+def conclude(job: Job, data: Data, state: train.State) -> dict:
+    """Judge the best epochs on held-out lens galaxies: pictures, then summary.json."""
+    settings, systems, folds = job.settings, job.sample.systems, job.folds
     truth = np.asarray(train.targets(systems))
     rows = [np.asarray(r[:n]) for r, n in zip(folds.train, folds.n_train, strict=True)]
     held_out = [
@@ -286,14 +372,16 @@ def conclude(job: Job, data: Data, folds: Folds, state: train.State) -> dict:
         predicted.append(
             np.asarray(answer(params, folds.validation[k], data))[: len(r)]
         )
-    if not all(np.isfinite(p).all() for p in predicted):
-        progress.say("training diverged: lower learning_rate")
+    records = read_metrics(job.run_dir / "metrics.jsonl")
+    last = [r["fold"] for r in records if r["epoch"] == records[-1]["epoch"]]
+    lost = [r["fold"] for r in records[-len(last) :] if r["val_loss"] is None]
     merits = evaluate.summary(
         systems, job.catalogue.lenses, rows, held_out, predicted, truth
     )
     summary = {
         "folds": settings.folds,
-        "best_epoch": state.best_epoch.tolist(),
+        "diverged": lost,  # folds whose losses were no numbers in the end
+        "best_epoch": state.best_epoch.tolist(),  # 0: none had a finite loss
         "best_val_loss": state.best_loss.tolist(),
         "systems": {
             "sample": len(systems.number),
@@ -305,7 +393,7 @@ def conclude(job: Job, data: Data, folds: Folds, state: train.State) -> dict:
             for who, by_name in merits.items()
         },
     }
-    _write(job.run_dir / "summary.json", json.dumps(summary, indent=2) + "\n")
+    summary = json.loads(json.dumps(summary), parse_constant=lambda name: None)
 
     predicted, held_out = np.concatenate(predicted), np.concatenate(held_out)
     order = np.argsort(-systems.arc_peak[held_out])[: max(24, len(held_out) // 2)]
@@ -317,15 +405,16 @@ def conclude(job: Job, data: Data, folds: Folds, state: train.State) -> dict:
         SURVEY,
         job.run_dir / "mocks.png",
         predicted[shown],
-        "held-out mocks, brightest arcs first; critical curve true (white), "
-        "predicted (cyan)",
+        "held-out mocks, brightest arcs first; critical curve: truth dashed, "
+        "prediction cyan",
     )
-    plots.losses(
-        read_metrics(job.run_dir / "metrics.jsonl"), job.run_dir / "losses.png"
-    )
+    plots.losses(records, job.run_dir / "losses.png")
     plots.predictions(
         truth[held_out], predicted, merits["network"], job.run_dir / "predictions.png"
     )
+    # last: with it the run is finished
+    text = json.dumps(summary, indent=2, allow_nan=False)
+    _write(job.run_dir / "summary.json", text + "\n")
     return summary
 
 
@@ -336,55 +425,66 @@ def _pictures(rows, data: Data, job: Job):
 def show(summary: dict, run_dir: Path) -> None:
     """The summary as a table on the screen."""
     n = sum(summary["systems"]["held_out"])
-    table = Table(
-        title=f"{n:,} mocks of lens galaxies held out of training "
-        f"(folds {summary['folds']}, best epochs {summary['best_epoch']})",
-        title_justify="left",
+    folds = ", ".join(map(str, summary["folds"]))
+    epochs = ", ".join(map(str, summary["best_epoch"]))
+    progress.say(
+        f"{n:,} mocks of lens galaxies held out of training, fold {folds}, best epoch "
+        f"{epochs}:"
     )
+    table = Table()
     table.add_column("parameter")
     table.add_column("by")
     for name in ("bias", "half of 16-84 %", "RMS", "R^2"):
         table.add_column(name, justify="right")
+    formats = {"bias": "+.4f", "half_width": ".4f", "rms": ".4f", "r2": ".3f"}
     for name in reversed(train.TARGETS):
-        unit = "" if name.startswith("e") else " [arcsec]"
+        label = name if name.startswith("e") else f"{name} (arcsec)"
         for who, merits in summary["merits"].items():
-            m = merits[name]
-            values = [f"{m[k]:+.4f}" for k in ("bias",)]
-            values += [f"{m[k]:.4f}" for k in ("half_width", "rms")]
-            label = name + unit if who == "network" else ""
-            table.add_row(label, who, *values, f"{m['r2']:.3f}")
+            values = ((merits[name][key], form) for key, form in formats.items())
+            figures = ["-" if v is None else format(v, form) for v, form in values]
+            table.add_row(label, who, *figures)
+            label = ""
         table.add_section()
     Console(width=100 if not Console().is_terminal else None).print(table)
+    for fold in summary["diverged"]:
+        progress.say(f"fold {fold} DIVERGED, its losses are no numbers any more")
+    if summary["diverged"]:
+        progress.say("lower learning_rate and start a new run_dir")
     progress.say(f"pictures and checkpoints: {run_dir}/")
     for name in ("mocks.png", "predictions.png", "losses.png", "summary.json"):
         progress.say(f"  {run_dir / name}")
 
 
 def run(settings: config.TrainConfig) -> int:
-    """The main job."""
+    """The main job.  Returns the exit status.
+
+    0: trained, even where folds diverged, which the summary says.  1: a checkpoint is
+    damaged or cannot be written.  128 + n: stopped by signal n.
+    """
     run_dir = open_run(settings)
-    progress.say(
-        f"run {run_dir} (to resume it: the same command with run_dir={run_dir})"
-    )
     try:
-        with checkpoint.lock(run_dir), stop_on_signals() as stop:
+        with checkpoint.lock(run_dir), stop_on_signals() as signals:
+            path = run_dir / "summary.json"
+            if path.exists() and (run_dir / "config.yaml").exists():
+                progress.say(f"run {run_dir} is finished: give another run_dir")
+                show(json.loads(path.read_text()), run_dir)
+                return 0
+            progress.say(
+                f"run {run_dir} (to resume it: the same command with run_dir={run_dir})"
+            )
             job = prepare(settings, run_dir)
-            lens_index = job.sample.systems.lens_index
-            try:
-                folds = train.split_rows(job.part, lens_index, settings.folds)
-                train.steps_per_epoch(job.part, lens_index, settings.batch_size)
-            except ValueError as error:
-                raise config.ConfigError(str(error)) from error
             data = data_of(job)
-            state = fit(job, data, folds, stop)
-            show(conclude(job, data, folds, state), run_dir)
+            state = fit(job, data, signals)
+            show(conclude(job, data, state), run_dir)
     except Stopped as stopped:
         progress.say(
             f"stopped; the same command with run_dir={run_dir} goes on from here"
         )
         return stopped.status
-    except (checkpoint.LockError, checkpoint.CheckpointError) as error:
-        progress.say(f"error: {error}")
+    except checkpoint.LockError as error:
+        raise config.ConfigError(f"run_dir: {error}") from error
+    except checkpoint.CheckpointError as error:
+        print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
 

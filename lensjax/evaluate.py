@@ -22,13 +22,16 @@ class Merit(NamedTuple):
 
 
 def merits(truth: np.ndarray, predicted: np.ndarray) -> dict[str, Merit]:
-    """Figures of merit of each of `TARGETS`; arrays (N, 5)."""
+    """Figures of merit of each of `TARGETS`; arrays (N, 5).
+
+    nan where a prediction is no number.
+    """
     truth, predicted = np.asarray(truth, float), np.asarray(predicted, float)
-    difference = predicted - truth
-    low, bias, high = np.percentile(difference, [16, 50, 84], axis=0)
-    rms = np.sqrt((difference**2).mean(0))
-    variance = truth.var(0)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):
+        difference = predicted - truth
+        low, bias, high = np.percentile(difference, [16, 50, 84], axis=0)
+        rms = np.sqrt((difference**2).mean(0))
+        variance = truth.var(0)
         r2 = np.where(variance > 0, 1 - rms**2 / variance, np.nan)
     columns = zip(bias, (high - low) / 2, rms, r2, strict=True)
     return {

@@ -108,7 +108,7 @@ def ellipticity(m: Moments) -> tuple[Array, Array]:
 def aperture_flux(image: Array, radius: float) -> Array:
     """Flux within `radius` [pixel] of the centre of `image` (n, n, ...)."""
     n = image.shape[0]
-    axis = jnp.arange(n) - (n - 1) / 2
+    axis = jnp.arange(n, dtype=image.dtype) - (n - 1) / 2
     inside = jnp.hypot(axis[None, :], axis[:, None]) < radius
     inside = jnp.expand_dims(inside, range(2, image.ndim))
     return jnp.where(inside, image, 0).sum((0, 1))

@@ -3,18 +3,16 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from astropy.visualization import make_lupton_rgb
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from lensjax import sie
 from lensjax.evaluate import Merit
 from lensjax.sie import SIE
 from lensjax.survey import Survey
 from lensjax.train import TARGETS
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
 
 LABELS = {
     "x": r"$x$ [arcsec]",
@@ -25,11 +23,20 @@ LABELS = {
 }
 
 
-def colour(image: np.ndarray, stretch: float = 0.6, q: float = 8.0) -> np.ndarray:
-    """RGB picture (n, n, 3) of a griz image (n, n, 4), as Lupton et al. (2004)."""
-    g, r, i = (np.asarray(image[..., k], float) for k in range(3))
+CHANNELS = {"I": 0.7, "R": 1.0, "G": 1.5}
+"""Red, green and blue: bands and their weights, by which HSC's sky noise is grey."""
+
+
+def colour(
+    image: np.ndarray, survey: Survey, stretch: float = 0.6, q: float = 8.0
+) -> np.ndarray:
+    """RGB picture (n, n, 3) of an image (n, n, band), as Lupton et al. (2004)."""
+    planes = [
+        weight * np.asarray(image[..., survey.bands.index(band)], float)
+        for band, weight in CHANNELS.items()
+    ]
     with np.errstate(divide="ignore", invalid="ignore"):  # at pixels of no light
-        return make_lupton_rgb(i, r, g, stretch=stretch, Q=q)
+        return make_lupton_rgb(*planes, stretch=stretch, Q=q)
 
 
 def mocks(
@@ -41,34 +48,32 @@ def mocks(
     title: str = "",
     columns: int = 6,
 ) -> None:
-    """A sheet of colour images with critical curves: truth white, prediction cyan."""
+    """A sheet of colour images with critical curves: truth dashed, prediction cyan."""
+    columns = min(columns, len(images))
     rows = -(-len(images) // columns)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(2 * columns, 2.12 * rows + 0.4), squeeze=False
-    )
+    width, head = max(2 * columns, 4), 0.5
+    figure = Figure(figsize=(width, 2 * rows + head))
+    axes = figure.subplots(rows, columns, squeeze=False)
     half = survey.image_size * survey.pixel_scale / 2
     for axis in axes.flat:
         axis.axis("off")
     for k, (axis, image) in enumerate(zip(axes.flat, images, strict=False)):
-        axis.imshow(colour(image), origin="lower", extent=(-half, half) * 2)
-        axis.plot(*ellipse(truth[k]), color="white", lw=0.7, ls="--")
+        axis.imshow(colour(image, survey), origin="lower", extent=(-half, half) * 2)
+        axis.plot(*ellipse(truth[k]), color="white", lw=0.8, ls="--")
         text = rf"$\theta_\mathrm{{E}}$ {truth[k][4]:.2f}"
         if predicted is not None:
-            axis.plot(*ellipse(predicted[k]), color="cyan", lw=0.7)
+            axis.plot(*ellipse(predicted[k]), color="cyan", lw=0.8)
             text += f" / {predicted[k][4]:.2f}"
-        axis.text(
-            0.03,
-            0.96,
-            text,
-            color="white",
-            fontsize=7,
-            va="top",
-            transform=axis.transAxes,
-        )
-    figure.suptitle(title, fontsize=10)
-    figure.tight_layout(pad=0.3)
+        text += " arcsec" if k == 0 else ""
+        axis.text(-0.94 * half, 0.83 * half, text, color="white", fontsize=8)
+        axis.set(xlim=(-half, half), ylim=(-half, half))  # whatever was predicted
+    bar = axes[0, 0]
+    bar.plot([-0.9 * half, -0.9 * half + 2], [-0.88 * half] * 2, color="white", lw=1.5)
+    bar.text(-0.9 * half + 2.2, -0.93 * half, '2"', color="white", fontsize=8)
+    figure.suptitle(title, fontsize=10, y=1 - 0.15 / (2 * rows + head), va="top")
+    top = 1 - head / (2 * rows + head)
+    figure.subplots_adjust(0.005, 0.005, 0.995, top, wspace=0.02, hspace=0.02)
     figure.savefig(path, dpi=120)
-    plt.close(figure)
 
 
 def ellipse(target: np.ndarray, n: int = 128) -> tuple[np.ndarray, np.ndarray]:
@@ -87,58 +92,71 @@ def ellipse(target: np.ndarray, n: int = 128) -> tuple[np.ndarray, np.ndarray]:
 
 
 def losses(records: Sequence[dict], path: Path) -> None:
-    """Training and validation loss of every fold against the epoch."""
-    figure, axis = plt.subplots(figsize=(6, 4))
+    """Training and validation loss of every fold against the epoch, the best marked."""
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axis = figure.subplots()
     for fold in sorted({r["fold"] for r in records}):
         own = [r for r in records if r["fold"] == fold]
         epoch = [r["epoch"] for r in own]
-        (line,) = axis.plot(epoch, [r["val_loss"] for r in own], label=f"fold {fold}")
-        axis.plot(epoch, [r["train_loss"] for r in own], color=line.get_color(), ls=":")
-        best = min(own, key=lambda r: r["val_loss"] if r["val_loss"] else np.inf)
-        axis.plot(best["epoch"], best["val_loss"], "o", color=line.get_color(), ms=5)
-    axis.set(xlabel="epoch", ylabel="loss (eq. 6)", yscale="log")
-    axis.legend(
-        title="solid: validation, dotted: training", fontsize=8, title_fontsize=8
-    )
-    figure.tight_layout()
+        # None, a loss that is no number, leaves a gap
+        train, validation = (
+            np.array([r[name] for r in own], float)
+            for name in ("train_loss", "val_loss")
+        )
+        (line,) = axis.plot(epoch, validation, label=f"fold {fold}", marker=".")
+        axis.plot(epoch, train, color=line.get_color(), ls=":", marker=".", ms=3)
+        if np.isfinite(validation).any():
+            best = np.nanargmin(validation)
+            axis.plot(epoch[best], validation[best], "o", color=line.get_color(), ms=7)
+        else:
+            line.set_label(f"fold {fold} (diverged)")
+    axis.set(xlabel="epoch", ylabel="loss (eq. 6)")
+    # without a positive number there is nothing that a logarithmic axis could span
+    if any((r["val_loss"] or 0) > 0 or (r["train_loss"] or 0) > 0 for r in records):
+        axis.set_yscale("log")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axis.grid(which="both", alpha=0.2)
+    title = "solid: validation, dotted: training\ncircle: best epoch"
+    axis.legend(title=title, fontsize=8, title_fontsize=8)
     figure.savefig(path, dpi=120)
-    plt.close(figure)
 
 
 def predictions(
     truth: np.ndarray, predicted: np.ndarray, merits: dict[str, Merit], path: Path
 ) -> None:
-    """Truth against prediction for the five parameters, with medians and 68 % bands."""
-    figure, axes = plt.subplots(1, 5, figsize=(17, 3.9))
-    for k, (axis, name) in enumerate(zip(axes, TARGETS, strict=True)):
+    """Truth against prediction, with the median and the 16 to 84 % band in deciles.
+
+    The axes span the truth; predictions beyond them are drawn at the edge.
+    """
+    figure = Figure(figsize=(16, 3.8), layout="constrained")
+    for axis, name in zip(figure.subplots(1, 5), reversed(TARGETS), strict=True):
+        k = TARGETS.index(name)
         x, y = truth[:, k], predicted[:, k]
-        low, high = np.percentile(np.concatenate([x, y]), [0.3, 99.7])
-        edge = 0.05 * (high - low)
+        low, high = np.percentile(x, [0.3, 99.7])
+        edge = 0.15 * (high - low) or 0.1
         low, high = low - edge, high + edge
-        axis.plot([low, high], [low, high], color="0.5", lw=1)
-        axis.scatter(x, y, s=4, alpha=0.35, lw=0, rasterized=True)
-        bins = np.quantile(x, np.linspace(0, 1, 11))
-        place = np.clip(np.searchsorted(bins, x) - 1, 0, 9)
-        quantiles = [
-            np.percentile(y[place == b], [16, 50, 84])
-            for b in range(10)
-            if (place == b).sum() > 4
-        ]
-        middle = [np.median(x[place == b]) for b in range(10) if (place == b).sum() > 4]
-        if quantiles:
-            bottom, median, top = np.transpose(quantiles)
-            error = (median - bottom, top - median)
-            axis.errorbar(middle, median, error, fmt="o", color="C3", ms=4, lw=1.2)
-        merit = merits[name]
-        axis.set(
-            xlim=(low, high),
-            ylim=(low, high),
-            xlabel=f"true {LABELS[name]}",
-            ylabel="predicted",
-            title=f"$R^2$ {merit.r2:.2f}, half width {merit.half_width:.3f}",
+        # few points must be seen, many must not hide each other
+        size, alpha = (
+            np.interp(np.log10(len(x)), [1, 4], [25, 4]),
+            min(1, 6 / len(x) ** 0.4),
         )
-        axis.title.set_fontsize(9)
+        shown = np.clip(y, low, high)
+        axis.scatter(x, shown, s=size, alpha=alpha, lw=0, color="C0", rasterized=True)
+        axis.plot([low, high], [low, high], color="black", lw=1, zorder=3)
+        parts = [p for p in np.array_split(np.argsort(x), 10) if len(p) > 4]
+        if len(parts) > 1 and np.isfinite(y).all():
+            middle = [np.median(x[p]) for p in parts]
+            bottom, median, top = np.transpose(
+                [np.percentile(y[p], [16, 50, 84]) for p in parts]
+            )
+            axis.fill_between(middle, bottom, top, color="C1", alpha=0.3, lw=0)
+            axis.plot(middle, median, color="C1", marker="o", ms=4)
+        merit = merits[name]
+        axis.set(xlim=(low, high), ylim=(low, high), xlabel=f"true {LABELS[name]}")
+        axis.set_ylabel(f"predicted {LABELS[name]}")
+        title = rf"$R^2$ = {merit.r2:.2f}, half width {merit.half_width:.3f}"
+        axis.set_title(title, fontsize=10)
+        for ticks in (axis.xaxis, axis.yaxis):
+            ticks.set_major_locator(MaxNLocator(5))
         axis.set_aspect("equal")
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    figure.savefig(path, dpi=110)

@@ -31,6 +31,7 @@ FAINTEST_LENS = 20.5  # i [mag]
 SOURCE_RANGE = (22.0, 26.5)  # i [mag]; fainter ones have no spectrum in the HUDF
 STAMP = 96  # side of a source stamp [pixel]
 SOURCE_PIXEL_SCALE = 0.03  # [arcsec], as HST's drizzled images
+SOURCE_FWHM = 0.10  # of HST's PSF in them [arcsec]
 MOST_NEIGHBOURS = 8
 MOST_CLUMPS = 4
 SEEINGS = 256  # different PSFs in a drawn catalogue
@@ -142,7 +143,7 @@ def cutout(key: Array, galaxy: Ellipticals, kernel: Array, survey: Survey) -> Ar
     k_near, k_noise = jax.random.split(key)
     n = survey.image_size + 2 * MARGIN
     scale = survey.pixel_scale / SUPERSAMPLING
-    x, y = ray_grid(n * SUPERSAMPLING, scale, jnp.float32)
+    x, y = ray_grid(n * SUPERSAMPLING, scale, float)
     counts = 10 ** (-0.4 * (galaxy.mag - survey.zero_point))
     profile = light.sersic(x, y, galaxy.radius, galaxy.sersic, galaxy.q, galaxy.phi)
     scene = profile[..., None] * counts[None, None]
@@ -222,7 +223,8 @@ def source(
 ) -> tuple[Array, Array, Array]:
     """A faint, clumpy, mostly star-forming galaxy: stamp (m, m, band), redshift, mag.
 
-    A Sersic body and one to four bluer clumps on it.
+    A Sersic body and one to four bluer clumps on it, as sharp as HST would show them:
+    a real stamp is no sharper, and rays 0.056 arcsec apart would miss finer detail.
     """
     k_z, k_mag, k_colour, k_size, k_shape, k_clump = jax.random.split(key, 6)
     axis = jnp.linspace(0.1, 5.0, 491)
@@ -247,7 +249,7 @@ def source(
         1.2 * jnp.exp(0.4 * jax.random.normal(jax.random.fold_in(k_shape, 1))), 0.5, 4
     )
 
-    x, y = ray_grid(STAMP, SOURCE_PIXEL_SCALE, jnp.float32)
+    x, y = ray_grid(STAMP, SOURCE_PIXEL_SCALE, float)
     body = light.sersic(x, y, radius, index, q, phi)
     k_n, k_place, k_small, k_share = jax.random.split(k_clump, 4)
     there = jnp.arange(MOST_CLUMPS) < jax.random.randint(k_n, (), 1, MOST_CLUMPS + 1)
@@ -276,13 +278,24 @@ def source(
     # clumps are bluer than the body by 0.2 mag from g to z; the total keeps its colours
     blue = 10 ** (0.4 * jnp.array([0.12, 0.04, -0.03, -0.08]))
     shape = (1 - in_clumps) * body[..., None] + clumps[..., None] * blue[None, None]
+    shape = _gaussian_blur(shape, SOURCE_FWHM / SOURCE_PIXEL_SCALE)
     edge = jnp.hypot(x, y) / (STAMP / 2 * SOURCE_PIXEL_SCALE)
     taper = jnp.where(
         edge < 0.8, 1, jnp.cos(jnp.pi / 2 * jnp.clip(edge - 0.8, 0, 0.2) / 0.2)
     )
     shape = shape * taper[..., None] ** 2
     counts = 10 ** (-0.4 * (mag - survey.zero_point))
-    return shape / shape.sum((0, 1)) * counts[None, None], z, mag
+    return shape / shape.sum((0, 1))[None, None] * counts[None, None], z, mag
+
+
+def _gaussian_blur(image: Array, fwhm: float) -> Array:
+    """Image (n, n, c), periodic, seen through a Gaussian of `fwhm` [pixel]."""
+    n = image.shape[0]
+    k2 = np.fft.fftfreq(n)[:, None] ** 2 + np.fft.rfftfreq(n)[None, :] ** 2
+    transfer = np.exp(-2 * np.pi**2 * k2 * fwhm**2 / (8 * np.log(2)))
+    spectrum = jnp.fft.rfft2(image, axes=(0, 1))
+    spectrum *= jnp.asarray(transfer, spectrum.dtype)[..., None]
+    return jnp.fft.irfft2(spectrum, s=(n, n), axes=(0, 1))
 
 
 def catalogue(

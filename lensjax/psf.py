@@ -25,7 +25,8 @@ def moffat(
 
     (e1, e2) is the ellipticity (a - b) / (a + b) along the doubled angle; small.
     """
-    offset = (jnp.arange(size) - (size - 1) / 2) * pixel_scale
+    dtype = jnp.result_type(fwhm, 1.0)
+    offset = (jnp.arange(size, dtype=dtype) - (size - 1) / 2) * pixel_scale
     x, y = offset[None, :], offset[:, None]
     wx, wy = (1 - e1) * x - e2 * y, (1 + e1) * y - e2 * x
     scale2 = (jnp.asarray(fwhm) / 2) ** 2 / (2 ** (1 / jnp.asarray(beta)) - 1)
@@ -47,15 +48,18 @@ def centre(kernel: ArrayLike) -> np.ndarray:
         raise ValueError("a PSF kernel is finite and has a positive sum")
     kernel = kernel / kernel.sum()
     offset = np.arange(n) - n // 2
-    # the core alone: in the wings noise weighs more than light
-    core = np.where(kernel > 0.1 * kernel.max(), kernel, 0)
-    dx = (core * offset[None, :]).sum() / core.sum()
-    dy = (core * offset[:, None]).sum() / core.sum()
-    if max(abs(dx), abs(dy)) > n / 4:
-        raise ValueError(f"the PSF is off centre by ({dx:.1f}, {dy:.1f}) pixels")
     k = np.fft.fftfreq(n)
-    phase = np.exp(2j * np.pi * (k[:, None] * dy + k[None, :] * dx))
-    return np.fft.ifft2(np.fft.fft2(kernel) * phase).real
+    spectrum, centred, dx, dy = np.fft.fft2(kernel), kernel, 0.0, 0.0
+    for _ in range(8):  # the core's edge moves with the shift
+        # the core alone: in the wings noise weighs more than light
+        core = np.maximum(centred - 0.1 * centred.max(), 0)
+        dx += (core * offset[None, :]).sum() / core.sum()
+        dy += (core * offset[:, None]).sum() / core.sum()
+        if max(abs(dx), abs(dy)) > n / 4:
+            raise ValueError(f"the PSF is off centre by ({dx:.1f}, {dy:.1f}) pixels")
+        phase = np.exp(2j * np.pi * (k[:, None] * dy + k[None, :] * dx))
+        centred = np.fft.ifft2(spectrum * phase).real
+    return centred
 
 
 def blur_and_sample(fine: Array, kernel: Array, factor: int) -> Array:

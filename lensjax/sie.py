@@ -53,16 +53,14 @@ def from_axis_ratio(
     """SIE from the axis ratio q in (0, 1] and the major axis' angle phi [rad from +x].
 
     Schuldt et al. (2021), eq. 4.  Outside jit each argument may be an astropy Quantity.
-    q > 1 gives the ellipse of 1 / q, turned by a right angle.
+    q > 1 gives the ellipse of 1 / q, turned by a right angle.  Fields come back in the
+    arguments' common shape, ready for `jax.vmap`.
     """
     theta_E, x, y = (units.value(a, "arcsec") for a in (theta_E, x, y))
     q, phi = units.value(q, ""), units.value(phi, "rad")
-    q2 = jnp.square(q)
-    amplitude = (1 - q2) / (1 + q2)
-    two_phi = 2 * jnp.asarray(phi)
-    return SIE(
-        theta_E, amplitude * jnp.cos(two_phi), amplitude * jnp.sin(two_phi), x, y
-    )
+    theta_E, q, phi, x, y = jnp.broadcast_arrays(theta_E, q, phi, x, y)
+    amplitude = (1 - q**2) / (1 + q**2)
+    return SIE(theta_E, amplitude * jnp.cos(2 * phi), amplitude * jnp.sin(2 * phi), x, y)
 
 
 def axis_ratio(lens: SIE) -> tuple[Array, Array]:

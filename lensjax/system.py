@@ -44,9 +44,8 @@ def light_of(lenses: Lenses, index: Array, rotation: Array):
     x, y, ex, ey = (a[index] for a in (lenses.x, lenses.y, lenses.ex, lenses.ey))
     cosine = jnp.array([1.0, 0.0, -1.0, 0.0], x.dtype)[rotation]
     sine = jnp.array([0.0, 1.0, 0.0, -1.0], x.dtype)[rotation]
-    sign = 1 - 2.0 * (
-        rotation % 2
-    )  # a quarter turn is a half turn of the doubled angle
+    # a quarter turn is a half turn of the doubled angle
+    sign = jnp.array([1.0, -1.0, 1.0, -1.0], x.dtype)[rotation]
     return cosine * x - sine * y, sine * x + cosine * y, sign * ex, sign * ey
 
 

@@ -10,7 +10,7 @@ from astropy import units
 from astropy.table import Table
 from test_cutouts import extension, extensions, galaxy, real, save
 
-from lensjax import predict
+from lensjax import predict, tables
 from lensjax.survey import HSC
 
 
@@ -324,7 +324,7 @@ def test_a_folder_that_cannot_be_written_is_a_bad_argument(tmp_path, monkeypatch
     def denied(*args, **kwargs):
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(predict.tempfile, "NamedTemporaryFile", denied)
+    monkeypatch.setattr(tables.tempfile, "NamedTemporaryFile", denied)
     with pytest.raises(ValueError, match="Read-only file system.*choose a folder"):
         predict.check_writable(tmp_path / "out.parquet")
 
@@ -338,7 +338,7 @@ def test_a_full_disk_leaves_the_old_table_and_no_rubbish(table, tmp_path, monkey
         path.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(predict.parquet, "write_table", full)
+    monkeypatch.setattr(tables.parquet, "write_table", full)
     options = {"overwrite": True, "echo": lines.append}
     assert predict.run(model, tmp_path / "c", out, HSC, **options) == 1
     assert "No space left" in lines[-1] and out.read_bytes() == before

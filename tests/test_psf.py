@@ -1,0 +1,196 @@
+"""Point spread functions: what a kernel does to an image, held against plain sums."""
+
+import functools
+import os
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import ndimage, signal
+
+from lensjax import psf
+from lensjax.catalogue import cutouts
+
+SIGMA = 1.6  # of a Gaussian PSF [survey pixel]: its spectrum is gone at the sampling
+DATA = Path(os.environ.get("LENSJAX_DATA", Path(__file__).parents[2] / "shared/data"))
+
+blur_and_sample = jax.jit(psf.blur_and_sample, static_argnums=2)
+
+
+def gaussian_kernel(size, sigma=SIGMA):
+    axis = np.arange(size) - size // 2
+    kernel = np.exp(-(axis[:, None] ** 2 + axis**2) / (2 * sigma**2))
+    return kernel / (2 * np.pi * sigma**2)
+
+
+def fine_axis(n, factor):
+    """Where fine pixels lie on the survey's pixel axis 0, 1, ..., n - 1."""
+    return (np.arange(n * factor) + 0.5) / factor - 0.5
+
+
+def some_scene(rng, n, factor, channels):
+    """A rough scene in the middle quarter, away from the periodic edge."""
+    scene = np.zeros((n * factor, n * factor, channels))
+    edge = 3 * n // 8 * factor
+    inner = n * factor - 2 * edge
+    scene[edge:-edge, edge:-edge] = rng.random((inner, inner, channels)) ** 4
+    return scene
+
+
+@pytest.mark.parametrize("factor", [1, 2, 3, 4])
+def test_blurred_image_is_the_sum_of_the_psfs_of_its_pixels(dtype, rng, factor):
+    n = 32
+    scene = some_scene(rng, n, factor, 2)
+    kernels = np.stack([gaussian_kernel(23), gaussian_kernel(23, 1.9)], -1)
+    distance2 = (np.arange(n)[:, None] - fine_axis(n, factor)) ** 2
+    expected = np.stack(
+        [
+            g @ scene[..., c] @ g.T / (2 * np.pi * s**2)
+            for c, s in enumerate((SIGMA, 1.9))
+            for g in [np.exp(-distance2 / (2 * s**2))]
+        ],
+        -1,
+    )
+    seen = blur_and_sample(
+        jnp.asarray(scene, dtype), jnp.asarray(kernels, dtype), factor
+    )
+    assert seen.dtype == dtype and seen.shape == (n, n, 2)
+    np.testing.assert_allclose(seen, expected, atol=3e-5 * expected.max())
+
+
+@pytest.mark.parametrize("factor", [2, 3])
+def test_a_star_stays_where_it_is_to_a_thousandth_of_a_pixel(x64, factor):
+    n = 32
+    axis = fine_axis(n, factor)
+    for row, column in [(33, 31), (34, 36), (30, 37)]:
+        scene = np.zeros((n * factor, n * factor, 1))
+        scene[row * factor // 2, column * factor // 2] = 1
+        kernel = gaussian_kernel(31)[..., None]
+        seen = np.asarray(blur_and_sample(jnp.asarray(scene), jnp.asarray(kernel), factor))
+        centroid = ndimage.center_of_mass(seen[..., 0])
+        truth = axis[row * factor // 2], axis[column * factor // 2]
+        np.testing.assert_allclose(centroid, truth, atol=1e-3)
+
+
+def test_flux_is_conserved_for_any_kernel(dtype, rng):
+    scene = jnp.asarray(rng.random((48, 48, 1)), dtype)
+    kernel = jnp.asarray(rng.random((9, 9, 3)) * [1, 2, 3], dtype)
+    seen = blur_and_sample(scene, kernel, 3)
+    expected = scene.sum() * kernel.sum((0, 1))
+    np.testing.assert_allclose(seen.sum((0, 1)), expected, rtol=1e-5)
+
+
+def test_a_kernel_of_one_pixel_changes_only_the_sampling(x64, rng):
+    scene = jnp.asarray(rng.random((10, 10, 2)))
+    nothing = jnp.ones((1, 1, 2))
+    np.testing.assert_allclose(blur_and_sample(scene, nothing, 1), scene, atol=1e-12)
+
+
+def test_a_kernel_wider_than_the_image_is_cut_about_its_middle(x64, rng):
+    scene = jnp.asarray(rng.random((32, 32, 1)))
+    wide = gaussian_kernel(43, 2.5)[..., None] * [1.0, 0.7]
+    cut = wide[14:-14, 14:-14]
+    assert cut.shape[0] == 15
+    np.testing.assert_allclose(
+        blur_and_sample(scene, jnp.asarray(wide), 2),
+        blur_and_sample(scene, jnp.asarray(cut), 2),
+        atol=1e-12,
+    )
+
+
+def test_a_scene_alike_in_all_bands_needs_one_channel(dtype, rng):
+    one = jnp.asarray(some_scene(rng, 16, 3, 1), dtype)
+    kernels = np.stack([gaussian_kernel(15, s) for s in (1.2, 1.5, 1.8, 2.0)], -1)
+    kernels = jnp.asarray(kernels, dtype)
+    many = jnp.repeat(one, 4, -1)
+    np.testing.assert_allclose(
+        blur_and_sample(one, kernels, 3),
+        blur_and_sample(many, kernels, 3),
+        rtol=1e-6,
+        atol=1e-6,
+    )
+
+
+@functools.cache
+def hsc_psf():
+    path = min((DATA / "hsc" / "psfs").glob("*.fits"), default=None)
+    if path is None:
+        pytest.skip(f"no HSC PSFs in {DATA}: set LENSJAX_DATA")
+    return {b: psf.centre(k) for b, k in cutouts.read(path).bands.items()}
+
+
+@pytest.mark.parametrize("band", ["G", "I"])
+@pytest.mark.parametrize("factor", [3, 4])
+def test_a_real_hsc_psf_acts_as_its_spline(x64, rng, band, factor):
+    kernel, n = hsc_psf()[band], 44
+    # the kernel between its pixels: a spline here, a Fourier series in psf.py
+    reach = 21 * factor
+    axis = (np.arange(-reach, reach) + (0.5 if factor % 2 == 0 else 0)) / factor + 21
+    fine_kernel = ndimage.map_coordinates(kernel, np.meshgrid(axis, axis), order=5).T
+    scene = ndimage.gaussian_filter(some_scene(rng, n, factor, 1)[..., 0], 0.5 * factor)
+    whole = signal.fftconvolve(scene, fine_kernel)
+    # entry i + j of the convolution is pixel i moved by axis[j]
+    first = factor // 2 if factor % 2 else factor // 2 - 1
+    picked = slice(first + reach, first + reach + n * factor, factor)
+    expected = whole[picked, picked]
+    seen = blur_and_sample(
+        jnp.asarray(scene[..., None]), jnp.asarray(kernel[..., None]), factor
+    )[..., 0]
+    np.testing.assert_allclose(seen, expected, atol=2e-3 * expected.max())
+
+
+@pytest.mark.parametrize("beta", [2.5, 3.0, 4.5])
+def test_moffat_has_half_its_peak_at_half_its_fwhm(x64, beta):
+    kernel = np.asarray(psf.moffat(4.0, beta, 0.0, 0.0, 43, 0.5))
+    middle = kernel[21, 21]
+    np.testing.assert_allclose(kernel.sum(), 1)
+    np.testing.assert_allclose(kernel[21, 25] / middle, 0.5, rtol=1e-6)
+    np.testing.assert_allclose(kernel[25, 21] / middle, 0.5, rtol=1e-6)
+    far = psf.moffat(0.1, beta, 0.0, 0.0, 43, 0.5)
+    np.testing.assert_allclose(far[21, 41] / far[21, 31], 4**-beta, rtol=3e-3)
+
+
+@pytest.mark.parametrize("angle", [0.0, np.pi / 4, 2.0])
+def test_moffat_ellipticity_is_that_of_its_isophotes(x64, angle):
+    e = 0.1
+    args = 6.0, 3.0, e * np.cos(2 * angle), e * np.sin(2 * angle)
+
+    def along(direction):
+        """Radius of half the peak, from a kernel sampled finely."""
+        kernel = np.asarray(psf.moffat(*args, 161, 0.1))
+        steps = np.linspace(0, 70, 700)
+        at = 80 + steps * np.sin(direction), 80 + steps * np.cos(direction)
+        profile = ndimage.map_coordinates(kernel, at, order=3) / kernel.max()
+        return np.interp(-0.5, -profile, steps)
+
+    a, b = along(angle), along(angle + np.pi / 2)
+    np.testing.assert_allclose((a - b) / (a + b), e, rtol=1e-3)
+
+
+@pytest.mark.parametrize("offset", [(0.3, -0.45), (-1.2, 0.7), (3.0, -2.0)])
+def test_centring_puts_a_measured_psf_on_its_middle_pixel(offset):
+    axis = np.arange(43) - 21.0
+    moved = [np.exp(-((axis - o) ** 2) / (2 * SIGMA**2)) for o in offset]
+    found = psf.centre(7 * moved[1][:, None] * moved[0])
+    np.testing.assert_allclose(found.sum(), 1)
+    # a thousandth of a pixel moves 4e-4 of the peak
+    expected = gaussian_kernel(43)
+    np.testing.assert_allclose(found, expected, atol=4e-4 * expected.max())
+
+
+@pytest.mark.parametrize(
+    ("kernel", "words"),
+    [
+        (np.ones((42, 42)), "odd size"),
+        (np.ones((41, 43)), "odd size"),
+        (np.ones(43), "odd size"),
+        (np.full((5, 5), np.nan), "finite"),
+        (-np.ones((5, 5)), "positive sum"),
+        (np.eye(1, 441, 22).reshape(21, 21), "off centre"),
+    ],
+)
+def test_what_is_no_psf_is_refused(kernel, words):
+    with pytest.raises(ValueError, match=words):
+        psf.centre(kernel)
