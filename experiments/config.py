@@ -83,6 +83,11 @@ class SampleConfig:
         between("n_sources", self.n_sources, 1, 1_000_000)
         between("sample_seed", self.sample_seed, 0, 2**31 - 1)
         if self.data is not None:
+            if not Path(self.data).is_dir():  # told without the imports below
+                raise ConfigError(
+                    f"data: {self.data} is no folder: give a folder with lenses.csv, "
+                    "sources.csv and psfs/, or leave data out"
+                )
             from lensjax.catalogue import plain
 
             try:
@@ -213,13 +218,21 @@ def main(name: str, task: Callable[[Any], int | None]) -> None:
             raise SystemExit(status)
 
     if any(a.startswith("-") for a in arguments):
-        folder = [a for a in arguments if a.startswith("run_dir=")]
-        sys.argv += ["hydra.sweep.dir=" + a.partition("=")[2] for a in folder]
+        sys.argv += _sweep_folders(arguments) if name == "train" else []
         # hydra.main takes the job's name from its function
         job.__name__ = name
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(job)()
     else:
         raise SystemExit(checked(compose(name, arguments)))
+
+
+def _sweep_folders(arguments: list[str]) -> list[str]:
+    """What tells hydra to name a sweep's folders, in run_dir, by what is swept."""
+    given = dict(a.split("=", 1) for a in arguments if "=" in a)
+    single = [k for k, value in given.items() if not {",", "("} & {*value}]
+    named = f"hydra.job.config.override_dirname.exclude_keys=[{','.join(single)}]"
+    folder = given.get("run_dir")
+    return [named] + ([f"hydra.sweep.dir={folder}"] if folder else [])
 
 
 def check(name: str) -> list[str]:
@@ -233,7 +246,7 @@ def check(name: str) -> list[str]:
         raise SystemExit(0)
     try:
         if any(a.startswith("-") for a in arguments):
-            _check_keys(name, [a for a in arguments if not a.startswith("-")])
+            _check_keys(name, [a for a in arguments if "=" in a and a[0] != "-"])
         else:
             typed(compose(name, arguments), SCHEMAS[name])
     except ConfigError as error:

@@ -9,14 +9,14 @@ import json
 import sys
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
 from experiments import config
 
 if __name__ == "__main__":  # a wrong key is told before JAX is loaded
     config.check("predict")
+
+import jax
+import jax.numpy as jnp
+import numpy as np
 
 from experiments import progress
 from experiments.sample import SURVEY

@@ -6,14 +6,14 @@ system, with the mock and the lensed source alone in every band.
 
 from pathlib import Path
 
-import jax
-import numpy as np
-from astropy.io import fits
-
 from experiments import config
 
 if __name__ == "__main__":  # a wrong key is told before JAX is loaded
     config.check("sample")
+
+import jax
+import numpy as np
+from astropy.io import fits
 
 from experiments import progress, provenance
 from lensjax import population, sample, survey, system, tables

@@ -19,16 +19,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from experiments import config
+
+if __name__ == "__main__":  # a wrong key is told before JAX is loaded
+    config.check("train")
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 from rich.table import Table
-
-from experiments import config
-
-if __name__ == "__main__":  # a wrong key is told before JAX is loaded
-    config.check("train")
 
 from experiments import progress, provenance
 from experiments.sample import SURVEY, catalogue_of, sample_of
@@ -268,7 +268,8 @@ def fit(job: Job, data: Data, signals: Signals) -> train.State:
                     dispatch = min(2 * dispatch, settings.steps_per_dispatch)
                 elif took > 2:
                     dispatch = max(dispatch // 2, 1)
-                update(done(), note)
+                if step < steps:
+                    update(done(), note)
                 if signals.received:
                     save()
                     raise Stopped(signals.received)
@@ -281,9 +282,9 @@ def fit(job: Job, data: Data, signals: Signals) -> train.State:
             _append(metrics, new)
             records += new
             note = "validation loss " + " ".join(f"{v:.4f}" for v in losses[1])
+            update(done(), note)
             if due():
                 save()
-        update(done(), note)
         if signals.unsaved:
             save()
     if signals.received:

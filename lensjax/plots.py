@@ -78,6 +78,8 @@ def mocks(
 
 def ellipse(target: np.ndarray, n: int = 128) -> tuple[np.ndarray, np.ndarray]:
     """Critical curve of one row of targets: an ellipse, as there is no shear."""
+    if not np.isfinite(target).all():
+        return np.full(n, np.nan), np.full(n, np.nan)
     x, y, ex, ey, theta_E = (float(v) for v in target)
     size = np.hypot(ex, ey)
     shrink = min(1, 0.95 / size) if size else 1  # a prediction may be no ellipse
@@ -116,8 +118,9 @@ def losses(records: Sequence[dict], path: Path) -> None:
         axis.set_yscale("log")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axis.grid(which="both", alpha=0.2)
-    title = "solid: validation, dotted: training\ncircle: best epoch"
-    axis.legend(title=title, fontsize=8, title_fontsize=8)
+    if records:
+        title = "solid: validation, dotted: training\ncircle: best epoch"
+        axis.legend(title=title, fontsize=8, title_fontsize=8)
     figure.savefig(path, dpi=120)
 
 

@@ -78,10 +78,12 @@ def ellipticals(key: Array, n: int, cosmo: FlatLambdaCDM) -> Ellipticals:
     g_r, r_i, i_z = (colours + 0.05 * jax.random.normal(keys[3], colours.shape)).T
     mag = jnp.stack([i + r_i + g_r, i + r_i, i, i - i_z], -1)
 
-    log_kpc = 2.46 - 2.79 * v + 0.84 * v**2 + np.log10(1.5)
+    # twice the published sizes and a lower index than early types' 4 to 5: so the
+    # growth curves come near those of real HSC cutouts (docs/mocks.md)
+    log_kpc = 2.46 - 2.79 * v + 0.84 * v**2 + np.log10(2.0)
     log_kpc += 0.11 * jax.random.normal(keys[4], (candidates,))
     radius = 10**log_kpc / (1000 * d_a) / cosmology.ARCSEC
-    index = jnp.clip(4.5 + jax.random.normal(keys[5], (candidates,)), 2.5, 7)
+    index = jnp.clip(3.5 + 0.8 * jax.random.normal(keys[5], (candidates,)), 2, 6)
     spread = 0.378 - 0.000572 * vdisp
     uniform = jax.random.uniform(keys[6], (candidates,), minval=1e-6)
     q = jnp.clip(1 - spread * jnp.sqrt(-2 * jnp.log(uniform)), 0.2, 1)
@@ -319,8 +321,8 @@ def catalogue(
     def one_source(i):
         return source(jax.random.fold_in(k_source, i), cosmo, survey)
 
-    image, measured = jax.lax.map(stamp, jnp.arange(n_lenses), batch_size=16)
-    stamps, z, mag = jax.jit(lambda i: jax.lax.map(one_source, i, batch_size=16))(
+    image, measured = jax.lax.map(stamp, jnp.arange(n_lenses))
+    stamps, z, mag = jax.jit(lambda i: jax.lax.map(one_source, i))(
         jnp.arange(n_sources)
     )
     lenses = Lenses(

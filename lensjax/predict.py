@@ -18,19 +18,19 @@ import numpy as np
 from astropy.table import Column, Table
 
 from lensjax import __version__, sie
-from lensjax.catalogue import cutouts
+from lensjax.catalogue import cutouts, quality
 from lensjax.survey import Survey
 from lensjax.tables import check_writable, read, write
 
 __all__ = ["check_writable", "find", "predict", "read", "run", "summary", "write"]
 
-FATAL = cutouts.FATAL | {
+FATAL = quality.FATAL | {
     "nan_prediction": "the network answered NaN or infinity",
     "unphysical_theta_E": "the network answered an Einstein radius of zero or less",
 }
 """Flags of rows without an answer."""
 
-WARNING = cutouts.WARNING | {
+WARNING = quality.WARNING | {
     "unphysical_ellipticity": "|e| >= 1 predicted: clipped, the angle kept",
     "duplicate_id": "another file has the same name, perhaps in another folder",
 }
@@ -256,7 +256,7 @@ def _split(flags: str) -> list[str]:
 
 def _load(path: str, survey: Survey) -> _Row:
     try:
-        image = cutouts.prepare(cutouts.read(path, survey.bands), survey)
+        image = quality.prepare(cutouts.read(path, survey.bands), survey)
     except cutouts.CutoutError as error:
         return _Row(None, 0.0, {error.flag: str(error)})
     except Exception as error:  # one object must never stop the others

@@ -27,7 +27,7 @@ CENTRE_SCATTER = 0.05  # of mass against light, as the paper: [arcsec]
 AXIS_RATIO_SCATTER = 0.05
 ANGLE_SCATTER = 0.17  # [rad]
 LEAST_AXIS_RATIO = 0.2
-REACH = 1.2  # caustic and cut of any SIE with q >= 0.2 lie within 1.2 theta_E
+REACH = 1.21  # caustic and cut of any SIE with q >= 0.2 lie within 1.21 theta_E
 CAP_BIN = 0.1  # width of the bins of theta_E that `Criteria.cap` speaks of [arcsec]
 
 

@@ -172,9 +172,8 @@ def start(settings: Settings, folds: Folds) -> State:
             optimizer=optimizer(settings).init(params),
             loss_sum=jnp.zeros(()),
             best_params=jax.tree.map(jnp.copy, params),  # donated apart
-            best_loss=jnp.array(
-                jnp.inf, jnp.float32
-            ),  # a weak type would compile twice
+            # a weak type would compile twice
+            best_loss=jnp.array(jnp.inf, jnp.float32),
             best_epoch=jnp.array(0, jnp.int32),
         )
 
@@ -253,7 +252,8 @@ def compile(
         truth = targets(_take(data.systems, folds.validation))
         each = loss(outputs, truth, settings.weight_theta_E)
         counts = jnp.arange(each.shape[0]) < folds.n_validation
-        validation = jnp.where(counts, each, 0).sum() / folds.n_validation
+        n = folds.n_validation.astype(each.dtype)
+        validation = jnp.where(counts, each, 0).sum() / n
         better = validation < state.best_loss
 
         def best(new, old):

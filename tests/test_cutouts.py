@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from lensjax.catalogue import cutouts
+from lensjax.catalogue import cutouts, quality
 from lensjax.catalogue.cutouts import CutoutError
 from lensjax.survey import HSC
 
@@ -43,14 +43,14 @@ def save(path, hdus, **options):
 
 
 def flags_of(path, survey=HSC):
-    return cutouts.prepare(cutouts.read(path, survey.bands), survey).flags
+    return quality.prepare(cutouts.read(path, survey.bands), survey).flags
 
 
 def refused(path):
     with pytest.raises(CutoutError) as caught:
         cutouts.read(path)
     assert Path(path).name in str(caught.value)
-    assert caught.value.flag in cutouts.FATAL
+    assert caught.value.flag in quality.FATAL
     return caught.value.flag
 
 
@@ -63,7 +63,7 @@ def test_a_good_cutout_comes_back_as_written_without_flags(tmp_path):
         assert plane.flags.c_contiguous
         np.testing.assert_array_equal(plane, image[..., k])
     assert cutout.pixel_scale == 0.168 and set(cutout.zero_point.values()) == {27.0}
-    prepared = cutouts.prepare(cutout, HSC)
+    prepared = quality.prepare(cutout, HSC)
     assert prepared.flags == {} and prepared.shift == 0
     np.testing.assert_array_equal(prepared.pixels, image)
 
@@ -152,9 +152,12 @@ def test_gzip_is_read_and_a_bomb_is_not(tmp_path):
         (lambda raw: b"PK\x03\x04" + raw, "not_fits"),
         (
             lambda raw: raw.replace(b"NAXIS1  =                   64", LIE_60),
-            "bad_size",
+            "bad_header",
         ),
-        (lambda raw: raw.replace(b"NAXIS1  =                   64", LIE_9), "bad_size"),
+        (
+            lambda raw: raw.replace(b"NAXIS1  =                   64", LIE_9),
+            "bad_header",
+        ),
         (
             lambda raw: raw.replace(b"NAXIS1  =                   64", LIE_BIG),
             "truncated",
@@ -167,7 +170,17 @@ def test_gzip_is_read_and_a_bomb_is_not(tmp_path):
             lambda raw: raw.replace(b"BITPIX  =                  -32", BITPIX),
             "bad_header",
         ),
-        (lambda raw: raw + b"rubbish", "bad_size"),
+        (lambda raw: raw + b"rubbish", "truncated"),
+        (lambda raw: raw + b"rubbish!" * 360, "truncated"),
+        (lambda raw: raw[: len(raw) - 2880], "truncated"),
+        (
+            lambda raw: raw[:9000] + raw[9000:].replace(b"XTENSION", b"EXTENSIO", 1),
+            "bad_header",
+        ),
+        (
+            lambda raw: raw[:9000] + raw[9000:].replace(END, b"EMD" + END[3:], 1),
+            "bad_header",
+        ),
     ],
 )
 def test_a_damaged_file_is_refused_by_name(tmp_path, damage, flag):
@@ -181,6 +194,7 @@ LIE_9 = b"NAXIS1  =                    9"
 LIE_BIG = b"NAXIS1  =            640000000"
 LIE_NEG = b"NAXIS1  =                  -64"
 BITPIX = b"BITPIX  =                   17"
+END = b"END" + bytes(77).replace(b"\0", b" ")
 
 
 def test_one_flipped_byte_fails_the_checksum(tmp_path):
@@ -393,29 +407,29 @@ def bright_star(image):
 def test_a_broken_image_is_flagged_and_given_no_answer(fault, flags):
     image = galaxy()
     fault(image)
-    found = cutouts.check(image, HSC)
+    found = quality.check(image, HSC)
     assert set(found) == flags
-    assert cutouts.is_fatal(found)
-    assert cutouts.check(galaxy(), HSC) == {}
+    assert quality.is_fatal(found)
+    assert quality.check(galaxy(), HSC) == {}
 
 
 def test_a_bright_core_is_a_galaxy_and_no_saturated_star():
     image = galaxy()
     image += 100 * galaxy() * (galaxy()[..., 3:] > 1)
-    assert image.max() > 300 and "saturated" not in cutouts.check(image, HSC)
+    assert image.max() > 300 and "saturated" not in quality.check(image, HSC)
 
 
 def test_the_likely_unit_is_named():
     image = galaxy()
     nanojansky(image)
-    assert "MAGZERO = 31.4" in cutouts.check(image, HSC)["wrong_units"]
+    assert "MAGZERO = 31.4" in quality.check(image, HSC)["wrong_units"]
 
 
 def test_a_declared_zero_point_is_converted_exactly(tmp_path):
     image = galaxy()
     path = save(tmp_path / "a.fits", extensions(image * 10**1.76, MAGZERO=31.4))
-    prepared = cutouts.prepare(cutouts.read(path), HSC)
-    assert list(prepared.flags) == ["rescaled"] and not cutouts.is_fatal(prepared.flags)
+    prepared = quality.prepare(cutouts.read(path), HSC)
+    assert list(prepared.flags) == ["rescaled"] and not quality.is_fatal(prepared.flags)
     np.testing.assert_allclose(prepared.pixels, image, rtol=2e-6, atol=1e-7)
 
 
@@ -431,21 +445,21 @@ def test_without_a_zero_point_the_surveys_is_assumed_and_said(tmp_path):
 def test_a_dead_last_row_is_only_a_warning():
     image = galaxy()
     image[-1] = 0
-    found = cutouts.check(image, HSC)
-    assert list(found) == ["thin_edge"] and not cutouts.is_fatal(found)
+    found = quality.check(image, HSC)
+    assert list(found) == ["thin_edge"] and not quality.is_fatal(found)
 
 
 def test_bands_shifted_against_each_other_are_flagged():
     image = galaxy()
     image[..., 2] = np.roll(image[..., 2], (3, -4), (0, 1))
-    found = cutouts.check(image, HSC)
+    found = quality.check(image, HSC)
     assert "(4, -3)" in found["shifted_band"] or "(-4, 3)" in found["shifted_band"]
 
 
 @pytest.mark.parametrize("n", [65, 66, 91, 100])
 def test_the_crop_is_central_and_says_its_half_pixel(tmp_path, n):
     path = save(tmp_path / "a.fits", extensions(galaxy(n)))
-    prepared = cutouts.prepare(cutouts.read(path), HSC)
+    prepared = quality.prepare(cutouts.read(path), HSC)
     assert prepared.pixels.shape == (64, 64, 4) and prepared.flags == {}
     light = np.clip(prepared.pixels[..., 3] - 0.5, 0, None)
     centre = np.arange(64) - 31.5
@@ -462,7 +476,7 @@ def test_pixels_that_are_cropped_away_do_not_matter(tmp_path):
 
 
 def test_pixel_noise_is_measured_under_a_galaxy():
-    noise = cutouts.pixel_noise(galaxy()[..., 2])
+    noise = quality.pixel_noise(galaxy()[..., 2])
     assert noise == pytest.approx(HSC.sky_sigma[2], rel=0.15)
 
 

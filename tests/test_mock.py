@@ -174,8 +174,7 @@ def lenstronomy_arcs(lens, beta, source, fine_kernel, factor, channel):
         "phi_G": 0.0,
         "scale": source.pixel_scale,
     }
-    seen = model.image(kwargs_lens, [kwargs_source])
-    return seen * scale**2
+    return model.image(kwargs_lens, [kwargs_source])
 
 
 @pytest.mark.filterwarnings("ignore:`axes` should not be:DeprecationWarning")

@@ -20,7 +20,7 @@ from photutils.segmentation import detect_sources
 
 from lensjax import catalogue as _catalogue
 from lensjax import psf as _psf
-from lensjax.catalogue import Catalogue, Lenses, Listing, Sources, cutouts
+from lensjax.catalogue import Catalogue, Lenses, Listing, Sources, cutouts, quality
 from lensjax.survey import Survey
 
 SOURCE_BAND = "F814W"  # of the stamps; other bands come from the table's magnitudes
@@ -124,10 +124,10 @@ def _read_lenses(path, survey, psf_names, psfs, notes):
     rows, images, which = [], [], []
     for row, record in enumerate(table):
         try:
-            prepared = cutouts.prepare(
+            prepared = quality.prepare(
                 cutouts.read(path.parent / record["file"], bands=survey.bands), survey
             )
-            if cutouts.is_fatal(prepared.flags):
+            if quality.is_fatal(prepared.flags):
                 raise ValueError("; ".join(prepared.flags.values()))
         except ValueError as error:
             notes.append(f"lens {record['id']} is left out: {error}")

@@ -1,0 +1,324 @@
+"""Whether a cutout is fit for a network: its faults by name, and what the network sees.
+
+Inputs are checked, never outputs: a max-pool can drop a NaN, and a network then answers
+a broken image with a plausible number.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lensjax.catalogue.cutouts import SCALE_TOLERANCE, Cutout
+
+FATAL = {
+    "missing_file": "the file does not exist, or vanished while others were read",
+    "unreadable": "the file could not be opened or unpacked",
+    "not_a_file": "a directory, pipe or device where a FITS file is expected",
+    "too_large": "more than a cutout: above the limit on bytes, unpacked",
+    "empty_file": "zero bytes",
+    "html": "a web page, probably a login page, saved under a FITS name",
+    "not_fits": "the file does not begin as FITS does",
+    "truncated": "the file does not end where its headers say",
+    "bad_header": "a header that is not FITS, or does not fit its data",
+    "checksum": "CHECKSUM or DATASUM does not match the data",
+    "missing_band": "a band of the survey is not in the file",
+    "duplicate_band": "a band stands in the file twice",
+    "band_conflict": "EXTNAME and FILTER name different bands",
+    "band_shape": "bands of different shape",
+    "cube": "a band that is not a plane",
+    "pixel_scale": "pixel scale missing, unusable, or not the survey's",
+    "zero_point": "a MAGZERO card that is no magnitude",
+    "too_small": "fewer pixels than the network looks at",
+    "nan_band": "a band without a finite pixel",
+    "nan_pixel": "NaN or infinite pixels",
+    "zero_band": "a band that is zero everywhere",
+    "constant_band": "a band with one value everywhere",
+    "masked": "over 20 % of a band's pixels are not finite, or bad in its noise plane",
+    "stripe": "rows or columns without data, as at a survey's edge",
+    "blank_patch": "a patch of equal pixels: no data",
+    "negative_sky": "the sky lies far below zero",
+    "high_sky": "the sky lies far above zero: not subtracted",
+    "wrong_units": "the noise does not fit the zero point: another unit",
+    "saturated": "a saturated star: clipped, or too bright beside the lens",
+}
+"""Flags with which no prediction is given."""
+
+WARNING = {
+    "no_zero_point": "no MAGZERO card: the survey's zero point is assumed",
+    "rescaled": "another zero point, converted exactly",
+    "orientation": "WCS rotated or mirrored: ex, ey, x, y are along the pixel axes",
+    "thin_edge": "one or two outermost rows or columns without data",
+    "shifted_band": "two neighbouring bands look shifted against each other",
+}
+"""Flags that come with a prediction."""
+
+MASKED_FRACTION = 0.2
+SKY_BELOW = 3.0  # median of the frame, in units of the pixel noise
+# Faintest 5 % of pixels, same units: real LRGs reach 3, an unsubtracted sky about 300.
+SKY_ABOVE = 30.0
+# Pixel noise against the survey's [mag]: real HSC cutouts lie within 0.8, DES as DES
+# too; nJy or zero point 30 taken for counts at 27 are 4.4 and 3 off, nanomaggies -4.5.
+UNITS_TOLERANCE = 2.0
+UNITS = {22.5: "nanomaggies", 27.0: "HSC counts", 30.0: "DES counts", 31.4: "nJy"}
+# An i = 18 star in 0.6 arcsec seeing, where HSC saturates, peaks at 17.05 mag/arcsec2;
+# the core of a nearby elliptical can reach 16.2, so the middle is not judged by this.
+SATURATION_MAG = 17.0
+SATURATION_SCALE = 0.1  # from this pixel scale on: sharper images of cores are brighter
+LENS_RADIUS = 1.0  # [arcsec] around the centre
+PLATEAU = 5  # so many pixels at exactly the maximum are no coincidence
+BLANK = 4  # side of a patch of equal pixels; noise of 1 ADU makes one in 500 images
+THIN_EDGE = 2  # real HSC cutouts often have a dead last row; networks learn with it
+SHIFT = 2  # pixels
+
+
+class Image(NamedTuple):
+    """What the network sees of a cutout, and what is to be said about it."""
+
+    pixels: (
+        np.ndarray
+    )  # (size, size, band) float32, survey's zero point; fatal: do not use
+    shift: float  # the file's centre in the crop's coordinates, x and y alike [arcsec]
+    flags: dict[str, str]  # flag -> message
+
+
+def is_fatal(flags: Iterable[str]) -> bool:
+    """Whether any of the flags forbids an image; one that is not known does."""
+    return any(flag not in WARNING for flag in flags)
+
+
+def prepare(cutout: Cutout, survey: Any) -> Image:
+    """Crop, convert and check a cutout for a survey.
+
+    Parameters
+    ----------
+    cutout : Cutout
+        From `cutouts.read` with the survey's bands.
+    survey : Survey
+        `bands`, `pixel_scale` [arcsec], `zero_point` [AB], `image_size` [pixel] and
+        `sky_sigma` [counts, by band].
+
+    Notes
+    -----
+    The crop to m of n pixels begins at pixel (n - m) // 2.  For n - m even the two
+    centres agree.  For n - m odd the crop's centre lies half a pixel below the file's
+    in x and y, so the file's centre appears at +0.5 pixel in the crop: that is `shift`,
+    to be taken off predicted centres.
+    """
+    size, scale = survey.image_size, survey.pixel_scale
+    ny, nx = next(iter(cutout.bands.values())).shape
+    flags = dict(cutout.warnings)
+    empty = np.full((size, size, len(survey.bands)), np.nan, np.float32)
+    if abs(cutout.pixel_scale / scale - 1) > SCALE_TOLERANCE:
+        flags["pixel_scale"] = (
+            f"{cutout.pixel_scale:.4g} arcsec per pixel where the network knows "
+            f"{scale:g}: resample to {scale:g}, or train for this scale"
+        )
+    if min(ny, nx) < size:
+        flags["too_small"] = (
+            f"got {ny} x {nx}, need at least {size} x {size} at {scale:g} arcsec"
+        )
+    if is_fatal(flags):
+        return Image(empty, 0.0, flags)
+    if (ny - nx) % 2:
+        # the shift would differ between x and y: one number could not undo it
+        flags["band_shape"] = (
+            f"{ny} x {nx}: cut to sides that are both even or both odd"
+        )
+        return Image(empty, 0.0, flags)
+    y0, x0 = (ny - size) // 2, (nx - size) // 2
+    window = np.s_[y0 : y0 + size, x0 : x0 + size]
+    planes = [cutout.bands[band.upper()][window] for band in survey.bands]
+    zero_points = np.broadcast_to(survey.zero_point, len(planes))
+    factors = [
+        _factor(band, cutout.zero_point[band.upper()], float(want), flags)
+        for band, want in zip(survey.bands, zero_points, strict=True)
+    ]
+    pixels = np.stack([_times(*pair) for pair in zip(planes, factors, strict=True)], -1)
+    flags |= check(pixels, survey)
+    flags |= _noise_mask(cutout, survey.bands, window)
+    return Image(pixels, 0.5 * scale * ((ny - size) % 2), flags)
+
+
+def check(pixels: np.ndarray, survey: Any) -> dict[str, str]:
+    """Look for faults in an image (ny, nx, band) in the survey's unit: flag -> message.
+
+    Saturation is judged without a mask: pixels clipped at one value, or, beside the
+    lens, a surface brightness at which the detector saturates.  A saturated star that
+    the archive's pipeline painted over smoothly, and fainter than that, is not found.
+    """
+    found: dict[str, list[str]] = {}
+    alive = []
+    for k, band in enumerate(survey.bands):
+        flags = _check_plane(pixels[..., k])
+        for flag, text in flags.items():
+            found.setdefault(flag, []).append(f"{band} {text}".strip())
+        if not is_fatal(flags):
+            alive.append(k)
+    out = {flag: "; ".join(texts) for flag, texts in found.items()}
+    noise = np.array([pixel_noise(pixels[..., k]) for k in alive])
+    # a noiseless image leaves nothing to measure levels with
+    if alive and (noise > 0).all():
+        bands = [survey.bands[k] for k in alive]
+        out |= _check_levels(pixels[..., alive], noise, bands, survey)
+        if len(alive) == len(survey.bands):
+            out |= _check_alignment(pixels, noise, bands)
+    return out
+
+
+def pixel_noise(plane: np.ndarray) -> float:
+    """Measure the pixel noise (one sigma) by the differences of neighbouring pixels.
+
+    Galaxies hardly matter; noise correlated by resampling comes out a little low.
+    """
+    return 1.4826 * float(np.median(np.abs(np.diff(plane, axis=1)))) / math.sqrt(2)
+
+
+# --- pixels ---------------------------------------------------------------------------
+
+
+def _check_plane(a: np.ndarray) -> dict[str, str]:
+    """Faults of one band that need no unit."""
+    bad = ~np.isfinite(a)
+    if bad.all():
+        return {"nan_band": ""}
+    flags = {}
+    if bad.any():
+        flags["nan_pixel"] = f"{bad.sum()} pixels"
+        if bad.mean() > MASKED_FRACTION:
+            flags["masked"] = f"{bad.mean():.0%}"
+    low, high = a[~bad].min(), a[~bad].max()
+    if low == high:
+        return flags | (
+            {"zero_band": ""} if low == 0 else {"constant_band": f"{low:g}"}
+        )
+    # every pixel of a dead row equals its first one, or none is finite
+    rows = np.flatnonzero(((a == a[:, :1]) | bad).all(1))
+    columns = np.flatnonzero(((a == a[:1]) | bad).all(0))
+    if len(rows) or len(columns):
+        thin = _is_thin_edge(rows, a.shape[0]) and _is_thin_edge(columns, a.shape[1])
+        text = f"{len(rows)} rows, {len(columns)} columns"
+        flags["thin_edge" if thin else "stripe"] = text
+    if np.count_nonzero(a == high) >= PLATEAU and high > 20 * pixel_noise(
+        np.where(bad, 0, a)
+    ):
+        flags["saturated"] = f"clipped at {high:g}"
+    elif "stripe" not in flags and _equal_patch(a):
+        flags["blank_patch"] = f"at least {BLANK} x {BLANK} pixels"
+    return flags
+
+
+def _is_thin_edge(lines: np.ndarray, n: int) -> bool:
+    border = (lines < THIN_EDGE) | (lines >= n - THIN_EDGE)
+    return len(lines) <= THIN_EDGE and bool(border.all())
+
+
+def _equal_patch(a: np.ndarray) -> bool:
+    """Whether BLANK x BLANK neighbouring pixels are equal somewhere."""
+    same = (
+        (a[1:, 1:] == a[:-1, :-1])
+        & (a[1:, 1:] == a[:-1, 1:])
+        & (a[1:, 1:] == a[1:, :-1])
+    )
+    n = BLANK - 1
+    if np.count_nonzero(same) < n * n:
+        return False
+    windows = np.lib.stride_tricks.sliding_window_view(same, (n, n))
+    return bool(windows.all((-1, -2)).any())
+
+
+def _check_levels(
+    image: np.ndarray, noise: np.ndarray, bands: Sequence[str], survey: Any
+) -> dict[str, str]:
+    """Check unit, sky and saturation of the bands that hold data."""
+    zero_point = float(np.mean(survey.zero_point))
+    expected = [survey.sky_sigma[survey.bands.index(band)] for band in bands]
+    # a wrong zero point moves the noise by just as many magnitudes
+    off = 2.5 * math.log10(float(np.median(noise / expected)))
+    if abs(off) > UNITS_TOLERANCE:
+        likely = min(UNITS, key=lambda zp: abs(zp - zero_point - off))
+        near = likely != zero_point and abs(likely - zero_point - off) < 1
+        guess = (
+            f"values look like {UNITS[likely]}: set the card MAGZERO = {likely:g}"
+            if near
+            else f"the zero point seems to be about {zero_point + off:.1f}: set MAGZERO"
+        )
+        text = f"the noise is {off:+.1f} mag off for zero point {zero_point:g}"
+        return {"wrong_units": f"{text}; {guess}"}
+    flags = {}
+    frame = np.ones(image.shape[:2], bool)
+    frame[4:-4, 4:-4] = False
+    sky = np.median(image[frame], axis=0) / noise
+    if (sky < -SKY_BELOW).any():
+        flags["negative_sky"] = _worst(bands, sky, np.argmin, "times the pixel noise")
+    floor = np.percentile(image.reshape(-1, len(bands)), 5, axis=0) / noise
+    if (floor > SKY_ABOVE).any():
+        flags["high_sky"] = _worst(bands, floor, np.argmax, "times the pixel noise")
+    y, x = np.indices(image.shape[:2])
+    ny, nx = image.shape[:2]
+    radius = np.hypot(y - (ny - 1) / 2, x - (nx - 1) / 2) * survey.pixel_scale
+    peak = image[radius > LENS_RADIUS].max(0) / survey.pixel_scale**2
+    if survey.pixel_scale < SATURATION_SCALE or "high_sky" in flags:
+        return flags
+    # a peak below the sky has no magnitude
+    surface = zero_point - 2.5 * np.log10(np.where(peak > 0, peak, 1e-9))
+    if (surface < SATURATION_MAG).any():
+        flags["saturated"] = _worst(
+            bands, surface, np.argmin, "mag/arcsec2 at the peak"
+        )
+    return flags
+
+
+def _worst(bands: Sequence[str], values: np.ndarray, pick: Any, unit: str) -> str:
+    k = int(pick(values))
+    return f"{bands[k]} {values[k]:.3g} {unit}"
+
+
+def _check_alignment(
+    image: np.ndarray, noise: np.ndarray, bands: Sequence[str]
+) -> dict[str, str]:
+    """Shift between neighbouring bands, from the peak of their cross-correlation."""
+    ny, nx = image.shape[:2]
+    above = image - np.median(image, axis=(0, 1)) - 3 * noise
+    # the root keeps one bright neighbour from deciding alone
+    spectra = np.fft.rfft2(np.moveaxis(np.sqrt(np.clip(above, 0, None)), -1, 0))
+    texts = []
+    for k in range(len(bands) - 1):
+        c = np.fft.irfft2(spectra[k] * spectra[k + 1].conj(), s=(ny, nx))
+        iy, ix = np.unravel_index(np.argmax(c), c.shape)
+        dy, dx = (iy + ny // 2) % ny - ny // 2, (ix + nx // 2) % nx - nx // 2
+        # colour gradients move the peak a little; a true shift leaves little at zero
+        if max(abs(dx), abs(dy)) >= SHIFT and c[0, 0] < 0.8 * c[iy, ix]:
+            texts.append(f"{bands[k]} against {bands[k + 1]} by ({dx}, {dy}) pixels")
+    return {"shifted_band": "; ".join(texts)} if texts else {}
+
+
+def _noise_mask(cutout: Cutout, bands: Sequence[str], window: Any) -> dict[str, str]:
+    """Count bad pixels in the noise planes: a huge, a non-positive or no value."""
+    for band in bands:
+        plane = cutout.noise.get(band.upper(), cutout.noise.get(""))
+        if plane is None or plane.shape != cutout.bands[band.upper()].shape:
+            continue
+        noise = plane[window]
+        good = np.isfinite(noise) & (noise > 0)
+        good &= noise < 1e4 * np.median(noise[good]) if good.any() else good
+        if (bad := 1 - good.mean()) > MASKED_FRACTION:
+            return {"masked": f"{band} {bad:.0%} in its noise plane"}
+    return {}
+
+
+def _factor(band: str, have: float | None, want: float, flags: dict[str, str]) -> float:
+    """From counts at one zero point to counts at another: 10^(0.4 (want - have))."""
+    if have is None:
+        flags["no_zero_point"] = f"no MAGZERO card, {want:g} assumed"
+    elif have != want:
+        known = f" ({UNITS[have]})" if have in UNITS else ""
+        flags["rescaled"] = f"zero point {have:g}{known} converted to {want:g}"
+        return 10 ** (0.4 * (want - have))
+    return 1.0
+
+
+def _times(plane: np.ndarray, factor: float) -> np.ndarray:
+    with np.errstate(over="ignore"):  # an overflow is then flagged as nan_pixel
+        return plane if factor == 1 else plane * np.float32(factor)

@@ -1,0 +1,193 @@
+"""Light profiles against integrals, moments against closed forms."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import integrate, optimize, special
+
+from lensjax import light
+from lensjax.light import Moments
+
+moments = jax.jit(light.moments)
+background_rms = jax.jit(light.background_rms)
+
+
+def gaussian(n, xx, xy, yy, x=0.0, y=0.0, flux=1000.0):
+    """Elliptical Gaussian of covariance ((xx, xy), (xy, yy)) about (x, y)."""
+    axis = np.arange(n) - (n - 1) / 2
+    dx, dy = axis - x, axis[:, None] - y
+    det = xx * yy - xy**2
+    chi2 = (yy * dx**2 - 2 * xy * dx * dy + xx * dy**2) / det
+    return flux * np.exp(-chi2 / 2) / (2 * np.pi * np.sqrt(det))
+
+
+def covariance(q, phi, size):
+    """Of an ellipse of axis ratio q, major axis at phi, geometric-mean axis size."""
+    c, s = np.cos(phi), np.sin(phi)
+    a2, b2 = size**2 / q, size**2 * q
+    return a2 * c**2 + b2 * s**2, (a2 - b2) * c * s, a2 * s**2 + b2 * c**2
+
+
+@pytest.mark.parametrize("n", [0.6, 1.0, 2.5, 4.0, 7.0])
+@pytest.mark.parametrize(("q", "phi"), [(1.0, 0.0), (0.4, 0.7)])
+def test_sersic_holds_unit_flux_and_half_of_it_within_its_radius(x64, n, q, phi):
+    radius = 0.7
+
+    @jax.jit
+    @functools.partial(jax.vmap, in_axes=(0, None))
+    @functools.partial(jax.vmap, in_axes=(None, 0))
+    def integrand(log_r, angle):
+        """In elliptical polar coordinates, where r is the circularised radius."""
+        u, v = jnp.exp(log_r) * jnp.array([jnp.cos(angle), jnp.sin(angle)])
+        along, across = u / jnp.sqrt(q), v * jnp.sqrt(q)
+        x = jnp.cos(phi) * along - jnp.sin(phi) * across
+        y = jnp.sin(phi) * along + jnp.cos(phi) * across
+        brightness = light.sersic(x, y, radius, n, q, phi, softening=0.0)
+        return brightness * jnp.exp(2 * log_r)
+
+    angle = np.linspace(0, 2 * np.pi, 8, endpoint=False)
+    log_r = np.linspace(np.log(1e-9 * radius), np.log(radius), 801)
+    far = np.linspace(np.log(radius), np.log(1e6 * radius), 1601)
+    within, beyond = (
+        integrate.simpson(2 * np.pi * np.asarray(integrand(s, angle)).mean(1), x=s)
+        for s in (log_r, far)
+    )
+    np.testing.assert_allclose(within + beyond, 1, rtol=3e-4)
+    np.testing.assert_allclose(within, 0.5, rtol=1e-3)
+
+
+def test_sersic_has_its_axis_ratio_and_angle(x64):
+    q, phi = 0.5, 2.0
+    c, s = np.cos(phi), np.sin(phi)
+    along = light.sersic(0.8 * c, 0.8 * s, 1.0, 3.0, q, phi)
+    across = light.sersic(-0.8 * q * s, 0.8 * q * c, 1.0, 3.0, q, phi)
+    np.testing.assert_allclose(along, across, rtol=1e-3)  # softened unlike
+    np.testing.assert_allclose(
+        light.sersic(0.8 * c, 0.8 * s, 1.0, 3.0, q, phi, 0.0),
+        light.sersic(-0.8 * q * s, 0.8 * q * c, 1.0, 3.0, q, phi, 0.0),
+    )
+
+
+def test_a_gaussian_is_the_sersic_profile_of_index_one_half(x64):
+    # 2 pi sigma^2 holds half its light within sigma sqrt(2 ln 2)
+    r, sigma = np.linspace(0.0, 3.0, 7), 0.9
+    expected = np.exp(-(r**2) / (2 * sigma**2)) / (2 * np.pi * sigma**2)
+    found = light.sersic(r, 0 * r, sigma * np.sqrt(2 * np.log(2)), 0.5, 1.0, 0.0, 0.0)
+    np.testing.assert_allclose(found, expected, rtol=4e-3)
+
+
+def test_sersic_agrees_with_the_exact_half_light_constant(x64):
+    for n in (0.7, 1.0, 4.0, 6.5):
+        b = optimize.brentq(lambda b, n=n: special.gammainc(2 * n, b) - 0.5, 0.1, 20)
+        total = 2 * np.pi * n * b ** (-2 * n) * special.gamma(2 * n)
+        r = np.array([0.1, 0.5, 1.0, 3.0])
+        expected = np.exp(-b * r ** (1 / n)) / total
+        found = light.sersic(r, 0 * r, 1.0, n, 1.0, 0.0, 0.0)
+        np.testing.assert_allclose(found, expected, rtol=5e-4)
+
+
+@pytest.mark.parametrize("n", [0.6, 1.0, 4.0])
+def test_sersic_has_finite_and_right_gradients_at_its_centre(dtype, n):
+    where = jnp.asarray([0.0, 0.0, 0.5, n, 0.7, 0.3], dtype)
+    gradient = jax.grad(lambda p: light.sersic(*p))(where)
+    assert jnp.isfinite(gradient).all()
+    np.testing.assert_array_equal(gradient[:2], 0)  # a maximum
+    if dtype == jnp.float64:
+        for k in range(2, 6):
+            step = jnp.zeros(6).at[k].set(1e-6)
+            up, down = light.sersic(*(where + step)), light.sersic(*(where - step))
+            np.testing.assert_allclose(
+                gradient[k], (up - down) / 2e-6, rtol=1e-6, atol=1e-6
+            )
+
+
+@pytest.mark.parametrize("q", [1.0, 0.8, 0.5])
+@pytest.mark.parametrize("phi", [0.0, 0.6, np.pi / 2, 2.5])
+def test_moments_of_an_elliptical_gaussian_are_its_covariance(dtype, q, phi):
+    truth = covariance(q, phi, 4.0)
+    image = gaussian(64, *truth, x=0.7, y=-1.3)
+    found = moments(jnp.asarray(image, dtype))
+    near = 1e-4 if dtype == jnp.float32 else 1e-6
+    np.testing.assert_allclose(found[:2], (0.7, -1.3), atol=10 * near)
+    np.testing.assert_allclose(found[2:], truth, atol=16 * near)
+    e = (1 - q**2) / (1 + q**2)
+    expected = e * np.cos(2 * phi), e * np.sin(2 * phi)
+    np.testing.assert_allclose(light.ellipticity(found), expected, atol=2 * near)
+
+
+def test_a_neighbour_hardly_changes_the_moments(x64):
+    own = covariance(0.7, 0.4, 3.0)
+    alone = gaussian(64, *own)
+    beside = alone + gaussian(64, 4.0, 0.0, 4.0, x=16.0, y=9.0, flux=700.0)
+    found = moments(jnp.asarray(beside))
+    np.testing.assert_allclose(found[2:], own, rtol=0.02, atol=0.02)
+    # plain second moments would be ruled by it
+    axis = np.arange(64) - 31.5
+    plain = (beside * axis**2).sum() / beside.sum()
+    assert plain > 3 * own[0]
+
+
+@pytest.mark.parametrize("image", ["empty", "noise", "negative"])
+def test_moments_of_no_galaxy_are_finite(rng, image):
+    pixels = {"empty": 0.0, "noise": rng.normal(size=(64, 64)), "negative": -1.0}
+    found = moments(jnp.broadcast_to(jnp.asarray(pixels[image], jnp.float32), (64, 64)))
+    assert np.isfinite(found).all()
+    assert found.xx * found.yy > found.xy**2
+    assert np.hypot(*light.ellipticity(found)) < 1
+
+
+def test_unblurred_moments_are_exact_for_gaussians(x64):
+    # convolving Gaussians adds their covariances
+    own, blur = covariance(0.6, 1.1, 3.0), covariance(0.9, 0.2, 1.8)
+    seen = gaussian(64, *np.add(own, blur))
+    star = gaussian(43, *blur)
+    found = light.without_psf(
+        moments(jnp.asarray(seen)), light.moments(jnp.asarray(star), start=2.0)
+    )
+    np.testing.assert_allclose(found[2:], own, rtol=1e-5)
+
+
+def test_a_galaxy_no_wider_than_the_psf_keeps_a_tenth_of_its_variance(x64):
+    zero = jnp.zeros(())
+    star = Moments(zero, zero, zero + 4.0, zero + 1.0, zero + 4.0)
+    galaxy = Moments(zero, zero, zero + 4.1, zero - 1.0, zero + 3.0)
+    found = light.without_psf(galaxy, star)
+    np.testing.assert_allclose((found.xx, found.yy), (0.41, 0.3))
+    assert np.hypot(*light.ellipticity(found)) < 1
+
+
+def test_aperture_flux_adds_the_pixels_within_its_radius(dtype, rng):
+    image = rng.random((12, 12, 3))
+    y, x = np.indices((12, 12)) - 5.5
+    found = light.aperture_flux(jnp.asarray(image, dtype), 3.7)
+    expected = image[np.hypot(x, y) < 3.7].sum(0)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    plane = light.aperture_flux(jnp.asarray(image[..., 1], dtype), 3.7)
+    np.testing.assert_allclose(plane, expected[1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("galaxy_in", range(4))
+def test_background_is_measured_in_the_corner_with_the_faintest_maximum(galaxy_in, rng):
+    n, k, sigma = 64, 6, np.array([0.04, 0.08])
+    sky = sigma * rng.normal(size=(n, n, 2))
+    corners = [np.s_[:k, :k], np.s_[:k, -k:], np.s_[-k:, :k], np.s_[-k:, -k:]]
+    # stars stand in all corners but one, another one in each band
+    for band, empty in enumerate((galaxy_in, (galaxy_in + 1) % 4)):
+        for c, corner in enumerate(corners):
+            if c != empty:
+                sky[corner][2, 3, band] += 5.0
+    found = background_rms(jnp.asarray(sky, jnp.float32))
+    for band, empty in enumerate((galaxy_in, (galaxy_in + 1) % 4)):
+        plain = sky[corners[empty]][..., band]
+        np.testing.assert_allclose(found[band], plain.std(), rtol=1e-5)
+        assert 0.6 * sigma[band] < found[band] < 1.4 * sigma[band]
+
+
+def test_background_of_smooth_light_is_not_noise(rng):
+    # the corners of a small cutout still hold lens light: a level, not a scatter
+    sky = 0.05 * rng.normal(size=(64, 64, 1))
+    lit = background_rms(jnp.asarray(sky + 3.0, jnp.float32))
+    np.testing.assert_allclose(lit, background_rms(jnp.asarray(sky, jnp.float32)), 1e-4)

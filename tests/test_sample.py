@@ -1,0 +1,328 @@
+"""Samples: what is drawn, how it scatters, and what is accepted."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from astropy import units as u
+from astropy.constants import c
+from astropy.cosmology import FlatLambdaCDM
+from scipy import stats
+
+from lensjax import cosmology, images, sample, sie, system
+from lensjax.catalogue import Catalogue, Lenses, Listing, Sources
+from lensjax.sample import Criteria
+from lensjax.survey import HSC
+
+SURVEY = HSC._replace(image_size=32)
+SCALE = 0.1  # of the source stamps [arcsec]
+NAN = np.nan
+KEY = jax.random.key(11)
+
+
+solve = jax.jit(jax.vmap(images.solve))
+
+
+def count_images(systems):
+    """How many images each source's centre has; blocks of one shape compile once."""
+    n, counts = len(systems.number), []
+    for start in range(0, n, 512):
+        rows = np.arange(start, start + 512) % n
+        some = jax.tree.map(lambda a, rows=rows: jnp.asarray(a[rows]), systems)
+        found = solve(jax.vmap(system.mass_of)(some), some.beta_x, some.beta_y)
+        counts.append(np.asarray(found.valid.sum(1)))
+    return np.concatenate(counts)[:n]
+
+
+def toy(z, vdisp, q, phi, weight, source_z, flux=1.0):
+    """Blank lens images with known noise, round sources: only the numbers matter."""
+    n = len(z)
+    e = (1 - np.square(q)) / (1 + np.square(q))
+    place = np.linspace(-0.2, 0.3, n)
+    # a galaxy at z = 0.5 with its colours
+    mag = np.array([22.1, 20.45, 19.5, 19.13]) + np.zeros((n, 1))
+    lenses = Lenses(
+        image=np.full((n, 32, 32, 4), 0.5),
+        psf=np.zeros(n, int),
+        z=z,
+        vdisp=vdisp,
+        mag=mag,
+        background=np.full((n, 4), 0.08),
+        x=place,
+        y=-place,
+        ex=e * np.cos(2 * np.asarray(phi)),
+        ey=e * np.sin(2 * np.asarray(phi)),
+        weight=weight,
+    )
+    axis = np.arange(-6, 7) * SCALE
+    stamp = np.exp(-(axis[:, None] ** 2 + axis**2) / (2 * 0.15**2))
+    m = len(source_z)
+    sources = Sources(
+        np.repeat((stamp / stamp.sum())[None, ..., None], m, 0),
+        flux * np.linspace(3.0, 12.0, m)[:, None] * np.array([0.8, 0.9, 1.0, 1.1]),
+        source_z,
+        np.full((m, 4), 25.0),
+    )
+    axis = np.arange(-7, 8)
+    psf = np.exp(-(axis[:, None] ** 2 + axis**2) / (2 * 1.6**2))
+    psf = np.repeat((psf / psf.sum())[None, ..., None], 4, -1)
+
+    def device(a):
+        a = np.asarray(a)
+        return jnp.asarray(a, jnp.float32 if a.dtype.kind == "f" else jnp.int32)
+
+    made = Catalogue(lenses, sources, psf)
+    return jax.tree.map(device, made, is_leaf=lambda a: isinstance(a, list))
+
+
+@pytest.fixture(scope="module")
+def mixed():
+    """Six lenses, of which some lack a redshift, a dispersion or both."""
+    return toy(
+        z=[0.3, 0.45, NAN, 0.6, NAN, 0.25],
+        vdisp=[250.0, 300.0, 280.0, NAN, NAN, 220.0],
+        q=[0.9, 0.7, 0.8, 0.6, 0.95, 0.75],
+        phi=[0.1, 0.8, 1.5, 2.2, 2.9, -0.6],
+        weight=[1.0] * 6,
+        source_z=[0.2, 0.9, 1.6, 2.5, 3.5],
+    )
+
+
+@pytest.fixture(scope="module")
+def drawn(mixed):
+    criteria = Criteria(rotate=True, arc_peak=3.0)
+    return sample.draw(KEY, 384, mixed, SURVEY, SCALE, criteria, batch=2048)
+
+
+@pytest.fixture(scope="module")
+def known():
+    """Three lenses of which all is known, with different weights."""
+    return toy(
+        z=[0.3, 0.5, 0.4],
+        vdisp=[220.0, 330.0, 270.0],
+        q=[0.7, 0.98, 0.5],
+        phi=[0.4, 1.0, 2.5],
+        weight=[1.0, 0.25, 0.7],
+        source_z=[2.0, 2.0],
+    )
+
+
+@pytest.fixture(scope="module")
+def proposals(known):
+    """40,000 proposals behind the three, before the arcs are judged."""
+    cosmo = cosmology.PAPER
+    criteria = Criteria()
+    strongest = sample._strongest(known.lenses, criteria, cosmo)
+
+    @jax.jit
+    def look(numbers):
+        def one(n):
+            return sample.propose(KEY, n, known, None, criteria, cosmo, strongest)
+
+        return jax.vmap(one)(numbers)
+
+    return jax.tree.map(np.asarray, look(jnp.arange(40_000, dtype=jnp.int32)))
+
+
+def test_the_same_key_gives_the_same_table_whatever_the_batches(mixed, drawn):
+    criteria = Criteria(rotate=True, arc_peak=3.0)
+    again = sample.draw(KEY, 256, mixed, SURVEY, SCALE, criteria, batch=512)
+    for one, other in zip(
+        jax.tree.leaves(drawn.systems), jax.tree.leaves(again.systems), strict=True
+    ):
+        np.testing.assert_array_equal(one[:256], other)
+
+
+def test_rows_are_in_order_and_counts_add_up(drawn):
+    s, counts = drawn.systems, drawn.counts
+    assert all(len(a) == 384 for a in jax.tree.leaves(s))
+    assert (np.diff(s.number) > 0).all()
+    assert list(counts.values()) == sorted(counts.values(), reverse=True)
+    assert counts["accepted"] == 384 and counts["proposed"] == s.number[-1] + 1
+
+
+def test_every_accepted_system_meets_the_criteria(mixed, drawn):
+    s = drawn.systems
+    np.testing.assert_array_equal(count_images(s), s.n_images)
+    assert (s.n_images >= 2).all() and (s.arc_peak >= 3).all()
+    assert (s.sie.theta_E >= 0.5).all() and (s.sie.theta_E <= 5).all()
+    q, _ = sie.axis_ratio(s.sie)
+    assert (q > 0.2 - 1e-5).all() and set(s.rotation) == {0, 1, 2, 3}
+    np.testing.assert_allclose(s.z_source, mixed.sources.z[s.source_index])
+
+
+def test_einstein_radii_follow_equation_3_in_astropys_cosmology(drawn):
+    s = drawn.systems
+    cosmo = FlatLambdaCDM(H0=72, Om0=0.32)
+    d_s = cosmo.angular_diameter_distance(s.z_source)
+    d_l = cosmo.comoving_distance(s.z_lens) / (1 + s.z_source)
+    ratio = ((d_s - d_l) / d_s).to_value(u.one)
+    theta_E = 4 * np.pi * ((s.vdisp * u.km / u.s / c) ** 2).to_value(u.one) * ratio
+    expected = (theta_E * u.rad).to_value(u.arcsec)
+    np.testing.assert_allclose(s.sie.theta_E, expected, rtol=2e-5)
+
+
+def test_arc_peaks_are_those_of_the_rendered_image(mixed, drawn):
+    render = jax.jit(lambda row: system.render(row, mixed, SURVEY, SCALE))
+    for k in range(0, 384, 64):
+        row = jax.tree.map(lambda a, k=k: jnp.asarray(a[k]), drawn.systems)
+        arcs = np.asarray(render(row))[..., 2] - 0.5
+        np.testing.assert_allclose(row.arc_peak, arcs.max() / 0.08, rtol=2e-3)
+        ratio = arcs.sum() / (0.5 * 32 * 32)
+        np.testing.assert_allclose(row.log_flux_ratio, np.log10(ratio), atol=2e-3)
+
+
+def test_what_the_catalogue_lacks_is_drawn_and_said_so(mixed, drawn):
+    s, i = drawn.systems, drawn.systems.lens_index
+    z, vdisp = (np.asarray(a)[i] for a in (mixed.lenses.z, mixed.lenses.vdisp))
+    np.testing.assert_array_equal(s.z_drawn, np.isnan(z))
+    np.testing.assert_array_equal(s.vdisp_drawn, np.isnan(vdisp))
+    assert 0 < s.z_drawn.sum() < len(z) and 0 < s.vdisp_drawn.sum() < len(z)
+    np.testing.assert_array_equal(s.z_lens[~s.z_drawn], z[~s.z_drawn])
+    np.testing.assert_array_equal(s.vdisp[~s.vdisp_drawn], vdisp[~s.vdisp_drawn])
+    # colours and magnitude of a galaxy at z = 0.5 give redshifts near it
+    assert np.abs(np.median(s.z_lens[s.z_drawn]) - 0.5) < 0.07
+    assert len(np.unique(s.vdisp[s.vdisp_drawn])) > 10
+    assert ((s.vdisp > 120) & (s.vdisp < 450)).all()
+
+
+def test_mass_scatters_about_light_by_the_papers_widths(known, proposals):
+    s, _ = proposals
+    n = len(s.number)
+    tolerance = 4 / np.sqrt(2 * n / 3)
+    i = s.lens_index
+    light_x, light_y = np.asarray(known.lenses.x)[i], np.asarray(known.lenses.y)[i]
+    for d in (s.sie.x - light_x, s.sie.y - light_y):
+        np.testing.assert_allclose(d.std(), 0.05, rtol=tolerance)
+        assert abs(d.mean()) < 4 * 0.05 / np.sqrt(n)
+    q, phi = (np.asarray(a) for a in sie.axis_ratio(s.sie))
+    for lens, (true_q, true_phi) in enumerate([(0.7, 0.4), (0.98, 1.0), (0.5, 2.5)]):
+        own = i == lens
+        d = phi[own & (q < 0.9999)] - true_phi
+        d = np.angle(np.exp(2j * d)) / 2
+        np.testing.assert_allclose(d.std(), 0.17, rtol=tolerance)
+        assert abs(d.mean()) < 4 * 0.17 / np.sqrt(own.sum())
+        if true_q < 0.9:
+            np.testing.assert_allclose(q[own].std(), 0.05, rtol=tolerance)
+            np.testing.assert_allclose(q[own].mean(), true_q, atol=1e-3)
+
+
+def test_an_axis_ratio_above_one_is_drawn_once_more_and_then_is_one(proposals):
+    s, _ = proposals
+    own = s.lens_index == 1
+    q = np.asarray(sie.axis_ratio(s.sie)[0])[own]
+    above = stats.norm.sf(1, 0.98, 0.05)  # of one draw
+    n = own.sum()
+    share = (q > 1 - 1e-6).mean()
+    assert abs(share - above**2) < 4 * np.sqrt(above**2 / n)
+
+    def cumulative(t):
+        """P(q < t) for t < 1: the first draw, or the second where that was above 1."""
+        return stats.norm.cdf(t, 0.98, 0.05) * (1 + above)
+
+    steps = np.linspace(0.8, 0.99, 20)
+    found = (q[:, None] < steps).mean(0)
+    np.testing.assert_allclose(found, cumulative(steps), atol=4 * 0.5 / np.sqrt(n))
+
+
+def test_sources_lie_anywhere_with_equal_chance(proposals):
+    s, _ = proposals
+    dx, dy = s.beta_x - s.sie.x, s.beta_y - s.sie.y
+    inside = (np.hypot(dx, dy) / (sample.REACH * s.sie.theta_E)) ** 2
+    angle = np.arctan2(dy, dx) / (2 * np.pi) + 0.5
+    for uniform in (inside, angle):
+        assert stats.kstest(uniform, "uniform").pvalue > 1e-3
+
+
+def test_the_region_of_proposals_holds_every_caustic_and_cut():
+    q = np.linspace(sample.LEAST_AXIS_RATIO, 0.9999, 2000)
+    b, f = 2 * q / (1 + q), np.sqrt(1 - q**2)
+    x_cut, y_cut = b / f * np.arctan(f / q), b / f * np.arctanh(f)
+    for extent in (x_cut, y_cut, np.abs(b / q - x_cut), np.abs(b - y_cut)):
+        assert extent.max() < sample.REACH
+
+
+def cut_area(theta_E, q):
+    """Area inside the cut, where a source has two images or more, by closed form."""
+    t = np.linspace(0, 2 * np.pi, 2001)[:, None]
+    b, f = 2 * q * theta_E / (1 + q), np.sqrt(1 - q**2)
+    delta = np.sqrt((q * np.cos(t)) ** 2 + np.sin(t) ** 2)
+    x = b / f * np.arctan(f * np.cos(t) / delta)
+    y = b / f * np.arctanh(f * np.sin(t) / delta)
+    return np.abs((x[:-1] * np.diff(y, axis=0) - y[:-1] * np.diff(x, axis=0)).sum(0)) / 2
+
+
+def test_lenses_are_accepted_by_weight_times_cross_section(known, proposals):
+    s, plausible = proposals
+    kept = jax.tree.map(lambda a: a[plausible], s)
+    multiple = count_images(kept) >= 2
+    accepted = np.bincount(kept.lens_index[multiple], minlength=3)
+    q = np.asarray(sie.axis_ratio(s.sie)[0])
+    expected = np.array(
+        [
+            known.lenses.weight[i]
+            * cut_area(s.sie.theta_E[own], np.minimum(q[own], 1 - 1e-6)).mean()
+            for i in range(3)
+            for own in [np.flatnonzero(s.lens_index == i)[:500]]
+        ]
+    )
+    share = accepted / accepted.sum()
+    error = np.sqrt(share * (1 - share) / accepted.sum()) + 0.01 * share
+    assert (np.abs(share - expected / expected.sum()) < 4 * error).all()
+
+
+def test_quads_alone_and_a_cap_on_each_bin(known):
+    criteria = Criteria(multiplicity="quads", cap=2)
+    s = sample.draw(KEY, 9, known, SURVEY, SCALE, criteria, batch=8192).systems
+    assert (s.n_images == 4).all() and (count_images(s) == 4).all()
+    assert np.bincount((s.sie.theta_E / 0.1).astype(int)).max() == 2
+
+
+@pytest.mark.parametrize(
+    ("multiplicity", "wanted"),
+    [("both", {2, 3, 4, 5}), ("doubles", {2}), ("quads", {4})],
+)
+def test_multiplicity_says_which_image_counts_are_wanted(
+    monkeypatch, drawn, multiplicity, wanted
+):
+    row = jax.tree.map(lambda a: jnp.asarray(a[0]), drawn.systems)
+    for count in range(6):
+        zero = jnp.zeros(8)
+        found = images.Images(zero, zero, zero, jnp.arange(8) < count)
+        monkeypatch.setattr(images, "solve", lambda *_, found=found: found)
+        n, kept = sample.is_multiple(row, Criteria(multiplicity=multiplicity))
+        assert n == count and bool(kept) == (count in wanted)
+
+
+def test_a_sample_that_cannot_be_filled_is_refused_with_its_counts(known):
+    with pytest.raises(ValueError, match=r"2,048 proposals gave 0 of 10 .*theta_E_min"):
+        criteria = Criteria(theta_E_min=4.9)
+        sample.draw(
+            KEY, 10, known, SURVEY, SCALE, criteria, batch=1024, patience=2048
+        )
+
+
+def test_a_table_has_the_contracts_columns_and_units(mixed, drawn):
+    listing = Listing(
+        tuple(f"lens {i}" for i in range(6)),
+        tuple(f"source {i}" for i in range(5)),
+        SCALE,
+        "a toy",
+        "no fingerprint",
+    )
+    table = sample.to_table(drawn, mixed, listing, SURVEY)
+    contract = (
+        "id lens_id source_id rotation theta_E_arcsec ex ey center_x_arcsec "
+        "center_y_arcsec beta_x_arcsec beta_y_arcsec z_lens z_source vdisp_kms n_images "
+        "log_flux_ratio_i"
+    ).split()
+    assert set(contract) <= set(table.colnames)
+    assert len(set(table["id"])) == len(table) == 384
+    assert table["theta_E_arcsec"].unit == u.arcsec and table["phi_rad"].unit == u.rad
+    assert table["vdisp_kms"].unit == u.km / u.s and table["ex"].unit is None
+    k = 17
+    assert table["lens_id"][k] == f"lens {drawn.systems.lens_index[k]}"
+    e = (1 - table["q"] ** 2) / (1 + table["q"] ** 2)
+    angle = 2 * np.asarray(table["phi_rad"])
+    np.testing.assert_allclose(table["ex"], e * np.cos(angle), atol=1e-5)
+    np.testing.assert_allclose(table["ey"], e * np.sin(angle), atol=1e-5)

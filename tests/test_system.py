@@ -1,0 +1,155 @@
+"""A row of a sample and its image: what turning a lens galaxy does and does not do."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lensjax import catalogue, mock, sie, system
+from lensjax.catalogue import Catalogue, Lenses, Sources
+from lensjax.survey import HSC
+from lensjax.system import System
+
+SURVEY = HSC._replace(image_size=32)
+SCALE = 0.06  # of the source stamps [arcsec]
+
+measure = jax.jit(lambda image, psf: catalogue.measure(image, psf, SURVEY))
+turned = jax.jit(system.turned)
+render = jax.jit(lambda row, galaxies: system.render(row, galaxies, SURVEY, SCALE))
+brightness = jax.jit(lambda row, cat: system.brightness(row, cat, SURVEY, SCALE))
+
+
+def gaussian(n, xx, xy, yy, x=0.0, y=0.0):
+    axis = np.arange(n) - (n - 1) / 2
+    dx, dy = axis - x, axis[:, None] - y
+    det = xx * yy - xy**2
+    chi2 = (yy * dx**2 - 2 * xy * dx * dy + xx * dy**2) / det
+    return np.exp(-chi2 / 2) / (2 * np.pi * np.sqrt(det))
+
+
+@pytest.fixture(scope="module")
+def galaxies():
+    """One tilted lens galaxy off its cutout's middle, one round source."""
+    colour = np.array([1.0, 2.0, 3.0, 3.5])
+    image = 30 * gaussian(32, 9.0, 2.5, 5.0, 1.3, -0.8)[..., None] * colour
+    psf = np.stack([gaussian(21, 3.0, 0.4, 2.2), *[gaussian(21, 2, -0.3, 2.5)] * 3], -1)
+    image, psf = (jnp.asarray(a, jnp.float32) for a in (image, psf))
+    lenses = Lenses(
+        image=image[None],
+        psf=jnp.zeros(1, jnp.int32),
+        z=jnp.full(1, 0.5),
+        vdisp=jnp.full(1, 250.0),
+        weight=jnp.ones(1),
+        **{k: v[None] for k, v in measure(image, psf).items()},
+    )
+    stamp = gaussian(25, 9.0, 0.0, 9.0)[None, ..., None]
+    sources = Sources(
+        jnp.asarray(stamp, jnp.float32),
+        jnp.array([[5.0, 4.0, 3.0, 2.0]]),
+        jnp.full(1, 2.0),
+        jnp.full((1, 4), 25.0),
+    )
+    return Catalogue(lenses, sources, psf[None])
+
+
+def a_row(rotation, lens, beta):
+    zero = jnp.zeros(())
+    return System(
+        number=jnp.array(0),
+        lens_index=jnp.array(0),
+        source_index=jnp.array(0),
+        rotation=jnp.array(rotation),
+        sie=jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), lens),
+        beta_x=jnp.asarray(beta[0], jnp.float32),
+        beta_y=jnp.asarray(beta[1], jnp.float32),
+        z_lens=zero + 0.5,
+        z_source=zero + 2.0,
+        vdisp=zero + 250.0,
+        z_drawn=jnp.array(False),
+        vdisp_drawn=jnp.array(False),
+        n_images=jnp.array(2),
+        arc_peak=zero,
+        log_flux_ratio=zero,
+    )
+
+
+def quarter_turns(point, k):
+    """A point turned from +x towards +y, by complex numbers."""
+    z = complex(*point) * 1j**k
+    return z.real, z.imag
+
+
+LENS = (0.8, 0.7, 0.5, 0.15, -0.1)  # theta_E, q, phi, x, y
+BETA = (0.3, 0.05)
+
+
+def turned_row(k):
+    theta_E, q, phi, *centre = LENS
+    lens = sie.from_axis_ratio(theta_E, q, phi + k * np.pi / 2, *quarter_turns(centre, k))
+    return a_row(k, lens, quarter_turns(BETA, k))
+
+
+def test_one_turn_takes_the_right_edge_to_the_top():
+    image = np.zeros((5, 5, 1), np.float32)
+    image[2, 4] = 1  # row y = 0, column x = +2
+    for k, (row, column) in enumerate([(2, 4), (4, 2), (2, 0), (0, 2)]):
+        found = np.asarray(turned(image, jnp.array(k)))
+        assert found[row, column, 0] == 1 and found.sum() == 1
+
+
+@pytest.mark.parametrize("k", range(4))
+def test_light_of_a_turned_galaxy_is_what_its_turned_image_shows(galaxies, k):
+    image, _, psf = system.stamps(turned_row(k), galaxies, SCALE)
+    seen = measure(image, psf)
+    listed = system.light_of(galaxies.lenses, jnp.array(0), jnp.array(k))
+    for name, value in zip(("x", "y", "ex", "ey"), listed, strict=True):
+        np.testing.assert_allclose(seen[name], value, atol=2e-5, err_msg=name)
+    # and neither brightness nor the ellipse's axis ratio turns with it
+    assert np.hypot(seen["ex"], seen["ey"]) > 0.2
+    np.testing.assert_allclose(seen["mag"], galaxies.lenses.mag[0], atol=1e-4)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_turning_galaxy_mass_and_source_together_turns_the_mock(galaxies, k):
+    upright = render(turned_row(0), galaxies)
+    expected = turned(upright, jnp.array(k))
+    np.testing.assert_allclose(render(turned_row(k), galaxies), expected, atol=2e-5)
+
+
+def test_arcs_are_as_bright_as_the_row_says(galaxies):
+    row = turned_row(1)
+    image, _, _ = system.stamps(row, galaxies, SCALE)
+    arcs = np.asarray(render(row, galaxies) - image)[..., 2]
+    peak, log_ratio = brightness(row, galaxies)
+    background = galaxies.lenses.background[0, 2]
+    np.testing.assert_allclose(peak, arcs.max() / background, rtol=1e-3)
+    expected = np.log10(arcs.sum() / image[..., 2].sum())
+    np.testing.assert_allclose(log_ratio, expected, atol=1e-3)
+
+
+def test_a_band_that_has_its_own_stamp_is_the_one_looked_at(galaxies):
+    one = galaxies.sources
+    four = one._replace(image=one.image * one.flux[:, None, None], flux=jnp.ones((1, 4)))
+    alike = brightness(turned_row(0), galaxies)
+    np.testing.assert_allclose(
+        brightness(turned_row(0), galaxies._replace(sources=four)), alike, rtol=1e-5
+    )
+
+
+def test_identifiers_sort_as_their_numbers_do():
+    names = [system.identifier(n) for n in (0, 7, 123, 2**31 - 1)]
+    assert names == sorted(names) and len(set(map(len, names))) == 1
+
+
+def test_the_arcs_are_those_of_mock(galaxies):
+    row = turned_row(0)
+    expected = mock.arcs(
+        system.mass_of(row),
+        row.beta_x,
+        row.beta_y,
+        mock.Source(galaxies.sources.image[0], galaxies.sources.flux[0], SCALE),
+        galaxies.psfs[0],
+        SURVEY,
+    )
+    found = render(row, galaxies) - galaxies.lenses.image[0]
+    np.testing.assert_allclose(found, expected, atol=2e-5)

@@ -1,0 +1,221 @@
+"""Training: the paper's loss and optimiser, and folds that never meet."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lensjax import catalogue, train
+from lensjax.network import Architecture
+from lensjax.sie import SIE
+from lensjax.survey import HSC
+from lensjax.system import System
+from lensjax.train import Data, Settings
+
+SMALL = Architecture(size=16, channels=(3,), dense=(8,))
+SETTINGS = Settings(learning_rate=0.02, batch_size=8, seed=7, architecture=SMALL)
+SURVEY = HSC._replace(image_size=16)
+N, LENSES = 90, 30
+
+
+def systems_of(n=N, lenses=LENSES, sources=5, seed=0):
+    rng = np.random.default_rng(seed)
+
+    def real(low=-0.1, high=0.1):
+        return jnp.asarray(rng.uniform(low, high, n), jnp.float32)
+
+    def whole(high):
+        return jnp.asarray(rng.integers(0, high, n), jnp.int32)
+
+    sie = SIE(real(0.5, 2.0), real(), real(), real(), real())
+    no = jnp.zeros(n, bool)
+    return System(
+        jnp.arange(n), whole(lenses), whole(sources), whole(4), sie, real(), real(),
+        real(0.2, 0.6), real(1, 2), real(150, 300), no, no, whole(4), real(), real(),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data():
+    """Noise in which theta_E is the mean brightness: something to learn."""
+    systems = systems_of()
+    noise = np.random.default_rng(1).normal(size=(N, 16, 16, 4))
+    images = noise + np.asarray(systems.sie.theta_E)[:, None, None, None]
+    return Data(systems, None, jnp.asarray(images, jnp.float32))
+
+
+PART = catalogue.split([f"lens-{i}" for i in range(LENSES)])
+
+
+def folds_of(data, numbers):
+    return train.split_rows(PART, data.systems.lens_index, numbers)
+
+
+def trained(data, numbers, devices, epochs=2, settings=SETTINGS, cuts=()):
+    """Losses (epoch, train and validation, fold) and the final state."""
+    folds = folds_of(data, numbers)
+    steps = train.steps_per_epoch(PART, data.systems.lens_index, settings.batch_size)
+    some = jax.devices()[:devices]
+    program = train.compile(settings, steps, len(numbers), SURVEY, 0.03, some)
+    state, folds = program.place((train.start(settings, folds), folds))
+    losses = []
+    for epoch in range(epochs):
+        for first, last in itertools.pairwise((0, *cuts, steps)):
+            state = program.run(state, folds, data, epoch, first, last)
+        state, both = program.finish(state, folds, data, epoch, steps)
+        losses.append(np.stack(both))
+    return np.stack(losses), jax.device_get(state)
+
+
+@pytest.fixture(scope="module")
+def five(data):
+    return trained(data, [0, 1, 2, 3, 4], 5)
+
+
+def test_weights_sum_to_the_number_of_targets_and_keep_their_ratio():
+    for weight in (1.0, 5.0, 20.0):
+        weights = train.target_weights(weight)
+        assert weights.sum() == pytest.approx(5)
+        np.testing.assert_allclose(weights / weights[0], [1, 1, 1, 1, weight], 1e-6)
+
+
+def test_loss_is_equation_6_by_hand():
+    outputs = jnp.array([[0.1, 0.0, 0.2, -0.1, 1.5], [0.0, 0.0, 0.0, 0.0, 1.0]])
+    truth = jnp.array([[0.0, 0.1, 0.0, 0.1, 1.0], [0.0, 0.3, 0.0, 0.0, 3.0]])
+    # w = 5 (1, 1, 1, 1, 5) / 9; L = sum over systems and targets of w d^2, over 2 x 5
+    first = 5 / 9 * (0.01 + 0.01 + 0.04 + 0.04) + 25 / 9 * 0.25
+    second = 5 / 9 * 0.09 + 25 / 9 * 4
+    got = train.loss(outputs, truth, 5.0)
+    np.testing.assert_allclose(got, [first / 5, second / 5], rtol=1e-6)
+    assert float(got.mean()) == pytest.approx((first + second) / 10, rel=1e-6)
+
+
+def test_targets_are_in_the_order_of_their_names():
+    systems = systems_of(3)
+    values = np.asarray(train.targets(systems))
+    for k, name in enumerate(train.TARGETS):
+        np.testing.assert_array_equal(values[:, k], getattr(systems.sie, name))
+
+
+def test_optimizer_is_the_sgd_of_pytorch():
+    rate, momentum, decay = 0.1, 0.9, 0.05
+    settings = Settings(learning_rate=rate, momentum=momentum, weight_decay=decay)
+    rule = train.optimizer(settings)
+    params = jnp.array([1.0, -2.0, 0.5])
+    state, ours = rule.init(params), params
+    theirs, buffer = np.array(params, float), None
+    for gradient in np.random.default_rng(0).normal(size=(6, 3)):
+        update, state = rule.update(jnp.asarray(gradient, jnp.float32), state, ours)
+        ours = ours + update
+        gradient = gradient + decay * theirs  # torch.optim.SGD, nesterov=False
+        buffer = gradient if buffer is None else momentum * buffer + gradient
+        theirs = theirs - rate * buffer
+    np.testing.assert_allclose(ours, theirs, rtol=2e-6)
+
+
+def test_scalings():
+    image = np.random.default_rng(0).normal(3, 2, (2, 4, 4, 4)).astype(np.float32)
+    np.testing.assert_array_equal(train.scaled(image, "none"), image)
+    np.testing.assert_allclose(
+        train.scaled(image, "asinh"), np.arcsinh(image), rtol=1e-6
+    )
+    scaled = np.asarray(train.scaled(jnp.asarray(image), "standardize"))
+    np.testing.assert_allclose(scaled.mean((1, 2, 3)), 0, atol=1e-6)
+    np.testing.assert_allclose(scaled.std((1, 2, 3), ddof=1), 1, rtol=1e-5)
+    with pytest.raises(ValueError, match="asinh"):
+        train.scaled(image, "log")
+
+
+def test_no_lens_galaxy_is_on_both_sides_of_a_fold(data):
+    lens = np.asarray(data.systems.lens_index)
+    folds = folds_of(data, range(5))
+    tested = set(np.flatnonzero(PART == -1))
+    assert len(tested) == round(0.3 * LENSES)
+    held_out = []
+    for k in range(5):
+        train_rows = folds.train[k][: folds.n_train[k]]
+        validation = folds.validation[k][: folds.n_validation[k]]
+        here, there = set(lens[train_rows]), set(lens[validation])
+        assert here and there and not here & there
+        assert not tested & (here | there)
+        assert len(set(np.asarray(train_rows).tolist())) == folds.n_train[k]
+        held_out += np.asarray(validation).tolist()
+        # the padding repeats rows of the same side
+        assert set(lens[folds.train[k]]) == here
+        assert set(lens[folds.validation[k]]) == there
+    assert sorted(held_out) == np.flatnonzero(PART[lens] >= 0).tolist()
+
+
+def test_a_fold_alone_has_the_shapes_it_has_in_company(data):
+    alone, company = folds_of(data, [3]), folds_of(data, range(5))
+    for one, all_ in zip(alone, company, strict=True):
+        np.testing.assert_array_equal(one[0], all_[3])
+
+
+def test_a_fold_without_systems_is_an_error(data):
+    lens_index = data.systems.lens_index
+    nobody = jnp.where(PART[lens_index] == 2, np.flatnonzero(PART == 1)[0], lens_index)
+    with pytest.raises(ValueError, match="fold 2 has no validation systems: draw"):
+        train.split_rows(PART, nobody, [0])
+    with pytest.raises(ValueError, match="batch_size 500 .* lower it"):
+        train.steps_per_epoch(PART, lens_index, 500)
+
+
+def test_every_row_comes_up_once_an_epoch():
+    rows, n = jnp.arange(100, 150), jnp.int32(40)
+    first = train._shuffled(jax.random.key(0), rows, n)
+    second = train._shuffled(jax.random.key(1), rows, n)
+    for order in (first, second):
+        assert sorted(np.asarray(order[:40]).tolist()) == list(range(100, 140))
+    assert (first != second).any()
+
+
+@pytest.mark.parametrize("devices", [1, 5])
+def test_fold_3_alone_is_row_3_of_all(data, five, devices):
+    losses, state = trained(data, [3], devices)
+    np.testing.assert_allclose(losses[..., 0], five[0][..., 3], rtol=2e-5)
+    for own, among in zip(
+        jax.tree.leaves(state), jax.tree.leaves(five[1]), strict=True
+    ):
+        np.testing.assert_allclose(own[0], among[3], rtol=2e-4, atol=2e-6)
+
+
+def test_one_device_equals_five(data, five):
+    losses, state = trained(data, [0, 1, 2, 3, 4], 1)
+    np.testing.assert_allclose(losses, five[0], rtol=2e-5)
+    for one, other in zip(
+        jax.tree.leaves(state), jax.tree.leaves(five[1]), strict=True
+    ):
+        np.testing.assert_allclose(one, other, rtol=2e-4, atol=2e-6)
+
+
+def test_it_learns_and_the_folds_differ(five):
+    losses, state = five
+    assert (losses[1, 0] < losses[0, 0]).all()
+    assert len(set(losses[1, 1].tolist())) == 5
+    best = losses[:, 1].argmin(0)
+    np.testing.assert_array_equal(state.best_epoch, best + 1)
+    np.testing.assert_array_equal(state.best_loss, losses[:, 1].min(0))
+
+
+def test_an_epoch_in_pieces_is_the_same_bit_for_bit(data):
+    settings = SETTINGS._replace(
+        architecture=SMALL._replace(dropout=0.3), scaling="standardize"
+    )
+    whole, state = trained(data, [1], 1, settings=settings)
+    parts, other = trained(data, [1], 1, settings=settings, cuts=(1, 3))
+    np.testing.assert_array_equal(whole, parts)
+    for one, two in zip(jax.tree.leaves(state), jax.tree.leaves(other), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_validation_loss_is_that_of_the_held_out_rows(data, five):
+    folds = folds_of(data, range(5))
+    rows = folds.validation[2][: folds.n_validation[2]]
+    params = jax.tree.map(lambda a: a[2], five[1].params)
+    outputs = train.predict(params, rows, data, SETTINGS, SURVEY, 0.03)
+    truth = np.asarray(train.targets(data.systems))[rows]
+    expected = ((np.asarray(outputs) - truth) ** 2).mean()
+    assert five[0][-1, 1, 2] == pytest.approx(expected, rel=1e-5)
