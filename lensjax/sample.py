@@ -7,6 +7,7 @@ devices.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -161,16 +162,6 @@ def draw(
 
         return jax.vmap(one)(numbers)
 
-    @jax.jit
-    def solve(systems):
-        return jax.vmap(lambda s: is_multiple(s, criteria))(systems)
-
-    @jax.jit
-    def judge(systems, catalogue):
-        return jax.lax.map(
-            lambda s: system.brightness(s, catalogue, survey, pixel_scale), systems
-        )
-
     plausible_numbers, multiple_numbers, bright_numbers = [], [], []
 
     def plausible() -> Iterator[System]:
@@ -182,14 +173,15 @@ def draw(
     def multiple() -> Iterator[System]:
         for systems in _in_blocks(plausible(), 512):
             plausible_numbers.append(systems.number)
-            n, keep = jax.tree.map(np.asarray, solve(systems))
+            n, keep = jax.tree.map(np.asarray, _solve(systems, criteria))
             yield _rows(systems._replace(n_images=n), keep)
 
     accepted, count = [], 0
     capped = _Cap(criteria.cap)
     for systems in _in_blocks(multiple(), 64):
         multiple_numbers.append(systems.number)
-        peak, ratio = jax.tree.map(np.asarray, judge(systems, catalogue))
+        judged = _judge(systems, catalogue, survey, pixel_scale)
+        peak, ratio = jax.tree.map(np.asarray, judged)
         systems = systems._replace(arc_peak=peak, log_flux_ratio=ratio)
         systems = _rows(systems, peak >= criteria.arc_peak)
         bright_numbers.append(systems.number)
@@ -221,6 +213,21 @@ def draw(
             "bright enough": until_last(bright_numbers),
             "accepted": size,
         },
+    )
+
+
+# compiled once for all samples of the same criteria and survey
+@partial(jax.jit, static_argnums=1)
+def _solve(systems: System, criteria: Criteria) -> tuple[Array, Array]:
+    return jax.vmap(lambda s: is_multiple(s, criteria))(systems)
+
+
+@partial(jax.jit, static_argnums=(2, 3))
+def _judge(
+    systems: System, catalogue: Catalogue, survey: Survey, pixel_scale: float
+) -> tuple[Array, Array]:
+    return jax.lax.map(
+        lambda s: system.brightness(s, catalogue, survey, pixel_scale), systems
     )
 
 

@@ -2,6 +2,8 @@
 
 import gzip
 import os
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +128,76 @@ def test_integers_with_scale_and_blank_and_doubles_become_float32(tmp_path):
     np.testing.assert_array_equal(cutouts.read(path).bands["R"], image[..., 1])
 
 
+def test_blank_is_nan_in_unsigned_integers_too(tmp_path):
+    plane = np.arange(4096, dtype="u2").reshape(64, 64)
+    hdu = fits.ImageHDU(plane, extensions(galaxy())[0].header)
+    hdu.header["BLANK"] = 5 - 32768  # as stored, before BZERO
+    hdus = [hdu, *extensions(galaxy())[1:]]
+    g = cutouts.read(save(tmp_path / "a.fits", hdus)).bands["G"]
+    assert g.dtype == np.float32 and np.isnan(g[0, 5])
+    np.testing.assert_array_equal(np.delete(g, 5), np.delete(plane, 5))
+
+
+def test_tile_compressed_images_are_unpacked(tmp_path):
+    image = galaxy()
+    image[3, 4, 1] = np.nan
+
+    def tiled(name, damage=lambda raw: raw, checksum=True, **options):
+        hdus = [
+            fits.CompImageHDU(hdu.data, hdu.header, **options)
+            for hdu in extensions(image)
+        ]
+        path = save(tmp_path / name, hdus, checksum=checksum)
+        path.write_bytes(damage(bytearray(path.read_bytes())))
+        return path
+
+    def flip(raw):
+        raw[len(raw) // 2] ^= 1
+        return raw
+
+    def rows(text):
+        have = b"ZNAXIS2 =" + b"64".rjust(21)
+        return lambda raw: raw.replace(have, b"ZNAXIS2 =" + text.rjust(21))
+
+    exact = tiled("a.fits", compression_type="GZIP_2", quantize_level=0)
+    rice = tiled("b.fits", compression_type="RICE_1", quantize_level=64)
+    assert flags_of(exact) == flags_of(rice) == {"nan_pixel": "R 1 pixels"}
+    for k, plane in enumerate(cutouts.read(exact).bands.values()):
+        assert plane.dtype == np.float32 and plane.flags.c_contiguous
+        np.testing.assert_array_equal(plane, image[..., k])
+    for k, plane in enumerate(cutouts.read(rice).bands.values()):
+        np.testing.assert_allclose(plane, image[..., k], atol=HSC.sky_sigma[k] / 64)
+    assert refused(tiled("c.fits", flip)) == "checksum"
+    assert refused(tiled("d.fits", lambda raw: raw[:-2880], False)) == "truncated"
+    assert refused(tiled("e.fits", rows(b"60"), False)) == "bad_header"
+    assert refused(tiled("f.fits", rows(b"640000"), False)) == "bad_header"
+
+
+def test_a_bomb_of_tiles_is_not_unpacked(tmp_path, monkeypatch):
+    hdus = [fits.CompImageHDU(hdu.data, hdu.header) for hdu in extensions(galaxy())]
+    path = save(tmp_path / "a.fits", hdus)
+    monkeypatch.setattr(cutouts, "_content", lambda path: Path(path).read_bytes())
+    monkeypatch.setattr(cutouts, "MAX_BYTES", 64 * 64 * 4 - 1)
+    assert refused(path) == "too_large"
+
+
+def test_tile_compressed_integers_are_scaled(tmp_path):
+    image, hdus = galaxy(), []
+    for k, name in enumerate("GRIZ"):
+        counts = np.round(image[..., k] / 0.001).astype("i2")
+        counts[3, 4] = -32768
+        header = extension(None, name).header
+        hdu = fits.CompImageHDU(counts, header, uint=False)
+        hdu.header["BSCALE"], hdu.header["BLANK"] = 0.001, -32768
+        hdus.append(hdu)
+    path = save(tmp_path / "a.fits", hdus)
+    for k, plane in enumerate(cutouts.read(path).bands.values()):
+        assert plane.dtype == np.float32 and np.isnan(plane[3, 4])
+        good = np.isfinite(plane)
+        assert good.sum() == 4095
+        np.testing.assert_allclose(plane[good], image[..., k][good], atol=6e-4)
+
+
 def test_gzip_is_read_and_a_bomb_is_not(tmp_path):
     raw = save(tmp_path / "a.fits", extensions(galaxy())).read_bytes()
     (tmp_path / "a.fits.gz").write_bytes(gzip.compress(raw))
@@ -140,61 +212,46 @@ def test_gzip_is_read_and_a_bomb_is_not(tmp_path):
 # --- files ----------------------------------------------------------------------------
 
 
+def side(text):
+    """Another NAXIS1 in all headers."""
+    have = b"NAXIS1  =" + b"64".rjust(21)
+    return lambda raw: raw.replace(have, b"NAXIS1  =" + text.rjust(21))
+
+
+def second(old, new):
+    """Another text in the second extension and all after it, once."""
+    return lambda raw: raw[:23040] + raw[23040:].replace(old, new, 1)
+
+
 @pytest.mark.parametrize(
     ("damage", "flag"),
     [
         (lambda raw: raw[: len(raw) // 2], "truncated"),
         (lambda raw: raw[:-1], "truncated"),
+        (lambda raw: raw[:-2880], "truncated"),
         (lambda raw: raw[:5], "truncated"),
         (lambda raw: raw[:4000], "truncated"),
+        (lambda raw: raw[:2880], "missing_band"),
+        (lambda raw: raw + b"rubbish", "truncated"),
+        (lambda raw: raw + b"rubbish!" * 360, "truncated"),
         (lambda raw: b"", "empty_file"),
         (lambda raw: b"\n<!DOCTYPE html><html><body>Log in</body></html>", "html"),
         (lambda raw: b"PK\x03\x04" + raw, "not_fits"),
-        (
-            lambda raw: raw.replace(b"NAXIS1  =                   64", LIE_60),
-            "bad_header",
-        ),
-        (
-            lambda raw: raw.replace(b"NAXIS1  =                   64", LIE_9),
-            "bad_header",
-        ),
-        (
-            lambda raw: raw.replace(b"NAXIS1  =                   64", LIE_BIG),
-            "truncated",
-        ),
-        (
-            lambda raw: raw.replace(b"NAXIS1  =                   64", LIE_NEG),
-            "bad_header",
-        ),
-        (
-            lambda raw: raw.replace(b"BITPIX  =                  -32", BITPIX),
-            "bad_header",
-        ),
-        (lambda raw: raw + b"rubbish", "truncated"),
-        (lambda raw: raw + b"rubbish!" * 360, "truncated"),
-        (lambda raw: raw[: len(raw) - 2880], "truncated"),
-        (
-            lambda raw: raw[:9000] + raw[9000:].replace(b"XTENSION", b"EXTENSIO", 1),
-            "bad_header",
-        ),
-        (
-            lambda raw: raw[:9000] + raw[9000:].replace(END, b"EMD" + END[3:], 1),
-            "bad_header",
-        ),
+        (side(b"60"), "bad_header"),  # fills as many blocks
+        (side(b"9"), "bad_header"),
+        (side(b"640000000"), "truncated"),
+        (side(b"-64"), "bad_header"),
+        (side(b"6.4"), "bad_header"),
+        (second(b"-32", b" 17"), "bad_header"),
+        (second(b"XTENSION", b"EXTENSIO"), "bad_header"),
+        (second(b"END".ljust(80), b"EMD".ljust(80)), "bad_header"),
+        (second(b"27.0", b"27.x"), "bad_header"),
     ],
 )
 def test_a_damaged_file_is_refused_by_name(tmp_path, damage, flag):
     path = save(tmp_path / "a.fits", extensions(galaxy()))
     path.write_bytes(damage(path.read_bytes()))
     assert refused(path) == flag
-
-
-LIE_60 = b"NAXIS1  =                   60"
-LIE_9 = b"NAXIS1  =                    9"
-LIE_BIG = b"NAXIS1  =            640000000"
-LIE_NEG = b"NAXIS1  =                  -64"
-BITPIX = b"BITPIX  =                   17"
-END = b"END" + bytes(77).replace(b"\0", b" ")
 
 
 def test_one_flipped_byte_fails_the_checksum(tmp_path):
@@ -209,6 +266,34 @@ def test_one_flipped_byte_fails_the_checksum(tmp_path):
     raw[at : at + 4] = b"27.5"
     path.write_bytes(raw)
     assert refused(path) == "checksum"
+
+
+def test_zeros_at_the_end_and_a_needless_blank_do_no_harm(tmp_path):
+    path = save(tmp_path / "a.fits", extensions(galaxy()))
+    raw = path.read_bytes() + bytes(2880)
+    at = raw.index(b"GCOUNT")
+    raw = raw[:at] + b"BLANK   =                   -1".ljust(80) + raw[at + 80 :]
+    path.write_bytes(raw)
+    assert flags_of(path) == {}
+
+
+def test_threads_read_alike_and_leave_the_filters_alone(tmp_path):
+    good = save(tmp_path / "a.fits", extensions(galaxy()), checksum=True)
+    raw = bytearray(good.read_bytes())
+    raw[3 * 2880 + 5000] ^= 1
+    bad = tmp_path / "b.fits"
+    bad.write_bytes(raw)
+
+    def flag(path):
+        try:
+            return cutouts.read(path).warnings
+        except CutoutError as error:
+            return error.flag
+
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(8) as pool:
+        flags = list(pool.map(flag, [good, bad] * 40))
+    assert flags == [{}, "checksum"] * 40 and warnings.filters == before
 
 
 def test_what_is_no_file_is_refused(tmp_path):

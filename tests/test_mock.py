@@ -99,7 +99,11 @@ def typical_arcs(kind, n=4):
             q, phi = rng.uniform(0.4, 1), rng.uniform(0, np.pi)
             image = 0.03**2 * light.sersic(x, y, 0.2, 1.0, q, phi)[..., None]
             image *= 10 ** (-0.4 * (24.5 - HSC.zero_point))
-        theta_E, q, phi = rng.uniform(0.7, 1.6), rng.uniform(0.5, 0.95), rng.uniform(0, 3)
+        theta_E, q, phi = (
+            rng.uniform(0.7, 1.6),
+            rng.uniform(0.5, 0.95),
+            rng.uniform(0, 3),
+        )
         beta = rng.uniform(0.05, 0.35) * theta_E * np.exp(1j * rng.uniform(0, 6.3))
         flux = np.ones(4) if kind == "population" else np.array([0.8, 0.95, 1.0, 1.1])
         lens = lens_of(theta_E, q, phi, 0.02, -0.03)
@@ -199,7 +203,9 @@ def a_scene(rng, dtype):
     stamp = rng.random((9, 9, 2)) * np.hanning(11)[1:-1, None, None]
     lens = lens_of(0.9, 0.7, 0.4, 0.05, -0.08, 0.03, -0.02)
     source = Source(stamp, np.array([1.3, 0.7]), 0.11)
-    return numbers((image, lens, 0.12, 0.07, source, gaussian_psf([1.6, 1.9], 9)), dtype)
+    return numbers(
+        (image, lens, 0.12, 0.07, source, gaussian_psf([1.6, 1.9], 9)), dtype
+    )
 
 
 def test_every_gradient_agrees_with_finite_differences(x64, rng):

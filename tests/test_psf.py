@@ -68,7 +68,9 @@ def test_a_star_stays_where_it_is_to_a_thousandth_of_a_pixel(x64, factor):
         scene = np.zeros((n * factor, n * factor, 1))
         scene[row * factor // 2, column * factor // 2] = 1
         kernel = gaussian_kernel(31)[..., None]
-        seen = np.asarray(blur_and_sample(jnp.asarray(scene), jnp.asarray(kernel), factor))
+        seen = np.asarray(
+            blur_and_sample(jnp.asarray(scene), jnp.asarray(kernel), factor)
+        )
         centroid = ndimage.center_of_mass(seen[..., 0])
         truth = axis[row * factor // 2], axis[column * factor // 2]
         np.testing.assert_allclose(centroid, truth, atol=1e-3)

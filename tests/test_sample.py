@@ -14,7 +14,7 @@ from lensjax.catalogue import Catalogue, Lenses, Listing, Sources
 from lensjax.sample import Criteria
 from lensjax.survey import HSC
 
-SURVEY = HSC._replace(image_size=32)
+SURVEY = HSC._replace(image_size=24)
 SCALE = 0.1  # of the source stamps [arcsec]
 NAN = np.nan
 KEY = jax.random.key(11)
@@ -42,7 +42,7 @@ def toy(z, vdisp, q, phi, weight, source_z, flux=1.0):
     # a galaxy at z = 0.5 with its colours
     mag = np.array([22.1, 20.45, 19.5, 19.13]) + np.zeros((n, 1))
     lenses = Lenses(
-        image=np.full((n, 32, 32, 4), 0.5),
+        image=np.full((n, 24, 24, 4), 0.5),
         psf=np.zeros(n, int),
         z=z,
         vdisp=vdisp,
@@ -91,7 +91,7 @@ def mixed():
 @pytest.fixture(scope="module")
 def drawn(mixed):
     criteria = Criteria(rotate=True, arc_peak=3.0)
-    return sample.draw(KEY, 384, mixed, SURVEY, SCALE, criteria, batch=2048)
+    return sample.draw(KEY, 256, mixed, SURVEY, SCALE, criteria, batch=2048)
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,7 @@ def known():
         q=[0.7, 0.98, 0.5],
         phi=[0.4, 1.0, 2.5],
         weight=[1.0, 0.25, 0.7],
-        source_z=[2.0, 2.0],
+        source_z=[1.5, 2.5],
     )
 
 
@@ -126,19 +126,19 @@ def proposals(known):
 
 def test_the_same_key_gives_the_same_table_whatever_the_batches(mixed, drawn):
     criteria = Criteria(rotate=True, arc_peak=3.0)
-    again = sample.draw(KEY, 256, mixed, SURVEY, SCALE, criteria, batch=512)
+    again = sample.draw(KEY, 64, mixed, SURVEY, SCALE, criteria, batch=512)
     for one, other in zip(
         jax.tree.leaves(drawn.systems), jax.tree.leaves(again.systems), strict=True
     ):
-        np.testing.assert_array_equal(one[:256], other)
+        np.testing.assert_array_equal(one[:64], other)
 
 
 def test_rows_are_in_order_and_counts_add_up(drawn):
     s, counts = drawn.systems, drawn.counts
-    assert all(len(a) == 384 for a in jax.tree.leaves(s))
+    assert all(len(a) == 256 for a in jax.tree.leaves(s))
     assert (np.diff(s.number) > 0).all()
     assert list(counts.values()) == sorted(counts.values(), reverse=True)
-    assert counts["accepted"] == 384 and counts["proposed"] == s.number[-1] + 1
+    assert counts["accepted"] == 256 and counts["proposed"] == s.number[-1] + 1
 
 
 def test_every_accepted_system_meets_the_criteria(mixed, drawn):
@@ -164,11 +164,11 @@ def test_einstein_radii_follow_equation_3_in_astropys_cosmology(drawn):
 
 def test_arc_peaks_are_those_of_the_rendered_image(mixed, drawn):
     render = jax.jit(lambda row: system.render(row, mixed, SURVEY, SCALE))
-    for k in range(0, 384, 64):
+    for k in range(0, 256, 64):
         row = jax.tree.map(lambda a, k=k: jnp.asarray(a[k]), drawn.systems)
         arcs = np.asarray(render(row))[..., 2] - 0.5
         np.testing.assert_allclose(row.arc_peak, arcs.max() / 0.08, rtol=2e-3)
-        ratio = arcs.sum() / (0.5 * 32 * 32)
+        ratio = arcs.sum() / (0.5 * 24 * 24)
         np.testing.assert_allclose(row.log_flux_ratio, np.log10(ratio), atol=2e-3)
 
 
@@ -249,7 +249,9 @@ def cut_area(theta_E, q):
     delta = np.sqrt((q * np.cos(t)) ** 2 + np.sin(t) ** 2)
     x = b / f * np.arctan(f * np.cos(t) / delta)
     y = b / f * np.arctanh(f * np.sin(t) / delta)
-    return np.abs((x[:-1] * np.diff(y, axis=0) - y[:-1] * np.diff(x, axis=0)).sum(0)) / 2
+    return (
+        np.abs((x[:-1] * np.diff(y, axis=0) - y[:-1] * np.diff(x, axis=0)).sum(0)) / 2
+    )
 
 
 def test_lenses_are_accepted_by_weight_times_cross_section(known, proposals):
@@ -273,7 +275,9 @@ def test_lenses_are_accepted_by_weight_times_cross_section(known, proposals):
 
 def test_quads_alone_and_a_cap_on_each_bin(known):
     criteria = Criteria(multiplicity="quads", cap=2)
-    s = sample.draw(KEY, 9, known, SURVEY, SCALE, criteria, batch=8192).systems
+    s = sample.draw(
+        KEY, 7, known, SURVEY, SCALE, criteria, batch=8192, patience=200_000
+    ).systems
     assert (s.n_images == 4).all() and (count_images(s) == 4).all()
     assert np.bincount((s.sie.theta_E / 0.1).astype(int)).max() == 2
 
@@ -297,9 +301,7 @@ def test_multiplicity_says_which_image_counts_are_wanted(
 def test_a_sample_that_cannot_be_filled_is_refused_with_its_counts(known):
     with pytest.raises(ValueError, match=r"2,048 proposals gave 0 of 10 .*theta_E_min"):
         criteria = Criteria(theta_E_min=4.9)
-        sample.draw(
-            KEY, 10, known, SURVEY, SCALE, criteria, batch=1024, patience=2048
-        )
+        sample.draw(KEY, 10, known, SURVEY, SCALE, criteria, batch=1024, patience=2048)
 
 
 def test_a_table_has_the_contracts_columns_and_units(mixed, drawn):
@@ -313,11 +315,11 @@ def test_a_table_has_the_contracts_columns_and_units(mixed, drawn):
     table = sample.to_table(drawn, mixed, listing, SURVEY)
     contract = (
         "id lens_id source_id rotation theta_E_arcsec ex ey center_x_arcsec "
-        "center_y_arcsec beta_x_arcsec beta_y_arcsec z_lens z_source vdisp_kms n_images "
-        "log_flux_ratio_i"
+        "center_y_arcsec beta_x_arcsec beta_y_arcsec z_lens z_source vdisp_kms "
+        "n_images log_flux_ratio_i"
     ).split()
     assert set(contract) <= set(table.colnames)
-    assert len(set(table["id"])) == len(table) == 384
+    assert len(set(table["id"])) == len(table) == 256
     assert table["theta_E_arcsec"].unit == u.arcsec and table["phi_rad"].unit == u.rad
     assert table["vdisp_kms"].unit == u.km / u.s and table["ex"].unit is None
     k = 17

@@ -85,7 +85,9 @@ BETA = (0.3, 0.05)
 
 def turned_row(k):
     theta_E, q, phi, *centre = LENS
-    lens = sie.from_axis_ratio(theta_E, q, phi + k * np.pi / 2, *quarter_turns(centre, k))
+    lens = sie.from_axis_ratio(
+        theta_E, q, phi + k * np.pi / 2, *quarter_turns(centre, k)
+    )
     return a_row(k, lens, quarter_turns(BETA, k))
 
 
@@ -129,7 +131,9 @@ def test_arcs_are_as_bright_as_the_row_says(galaxies):
 
 def test_a_band_that_has_its_own_stamp_is_the_one_looked_at(galaxies):
     one = galaxies.sources
-    four = one._replace(image=one.image * one.flux[:, None, None], flux=jnp.ones((1, 4)))
+    four = one._replace(
+        image=one.image * one.flux[:, None, None], flux=jnp.ones((1, 4))
+    )
     alike = brightness(turned_row(0), galaxies)
     np.testing.assert_allclose(
         brightness(turned_row(0), galaxies._replace(sources=four)), alike, rtol=1e-5

@@ -215,16 +215,22 @@ def _band_of(header: fits.Header, name: str, bands: Sequence[str]) -> str | None
 
 
 def _check(hdu: Any, number: int) -> None:
-    """Refuse what astropy lets pass: no extension, or more data than the header says."""
+    """Refuse what astropy lets pass: no extension, or a size that is not the data's."""
     if number and not isinstance(hdu, ExtensionHDU):
         text = f"HDU {number} is no extension: header {number - 1} gives a wrong size"
         raise CutoutError("bad_header", f"{text}; fetch it again")
-    if isinstance(hdu, (fits.PrimaryHDU, fits.ImageHDU)):
+    if isinstance(hdu, fits.CompImageHDU):
+        tiles = zip(hdu.shape, hdu.tile_shape, strict=True)
+        spare = len(hdu.compressed_data) != math.prod(-(-n // t) for n, t in tiles)
+    elif hdu.is_image:
         place = hdu.fileinfo()
         place["file"].seek(place["datLoc"] + hdu.size)
-        if place["file"].read(place["datSpan"] - hdu.size).strip(b"\0"):
-            text = f"data after the size that header {number} gives: fetch it again"
-            raise CutoutError("bad_header", text)
+        spare = place["file"].read(place["datSpan"] - hdu.size).strip(b"\0")
+    else:
+        return
+    if spare:
+        text = f"header {number} gives a size that is not its data's: fetch it again"
+        raise CutoutError("bad_header", text)
 
 
 def _plane(hdu: Any, name: str) -> np.ndarray:
@@ -236,6 +242,8 @@ def _plane(hdu: Any, name: str) -> np.ndarray:
             f"{name} has shape {' x '.join(map(str, shape))}, not rows x columns: "
             "which axis is the band cannot be known; write one extension a band",
         )
+    if hdu.size > MAX_BYTES:  # tiles can be a bomb too
+        raise CutoutError("too_large", f"{name} is {plane[0]} x {plane[1]}: cut it out")
     with np.errstate(over="ignore", invalid="ignore"):  # becomes inf, and is flagged
         return np.ascontiguousarray(hdu.data.reshape(plane), dtype=np.float32)
 

@@ -9,6 +9,7 @@ Paths in a table are relative to it.  A missing redshift or dispersion is a norm
 
 import difflib
 import hashlib
+import warnings
 from pathlib import Path
 
 import jax
@@ -17,6 +18,7 @@ import numpy as np
 from astropy.convolution import Gaussian2DKernel, convolve_fft
 from astropy.table import MaskedColumn, Table
 from photutils.segmentation import detect_sources
+from photutils.utils.exceptions import NoDetectionsWarning
 
 from lensjax import catalogue as _catalogue
 from lensjax import psf as _psf
@@ -74,7 +76,8 @@ def _read_table(path: Path, needed: tuple[str, ...]) -> Table:
         raise ValueError(f"{path} lists no objects")
     ids, counts = np.unique(table["id"], return_counts=True)
     if (counts > 1).any():
-        raise ValueError(f"{path} lists the id {ids[counts > 1][0]!r} more than once")
+        twice = str(ids[counts > 1][0])
+        raise ValueError(f"{path} lists the id {twice!r} more than once")
     return table
 
 
@@ -233,7 +236,9 @@ def isolate(stamp: np.ndarray, noise: float) -> np.ndarray:
     if not noise > 0:
         noise = 1.4826 * np.median(np.abs(stamp - np.median(stamp)))
     # a Gaussian of sigma 1.5 averages noise down by 2 sqrt(pi) 1.5
-    segments = detect_sources(smooth, 1.5 * noise / (2 * np.sqrt(np.pi) * 1.5), 9)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NoDetectionsWarning)
+        segments = detect_sources(smooth, 1.5 * noise / (2 * np.sqrt(np.pi) * 1.5), 9)
     if segments is None:
         raise ValueError("no galaxy stands out of its noise")
     middle = np.array(stamp.shape) // 2

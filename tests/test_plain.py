@@ -1,0 +1,303 @@
+"""Catalogues from plain folders: what is read, what is left out, what is refused."""
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from lensjax.catalogue import plain, split
+from lensjax.survey import HSC
+
+DATA = Path(os.environ.get("LENSJAX_DATA", Path(__file__).parents[2] / "shared/data"))
+SURVEY = HSC._replace(image_size=32)
+
+
+def save(path, planes, scale, zero_point=27.0):
+    hdus = [fits.PrimaryHDU()]
+    for name, plane in planes.items():
+        header = fits.Header([("PIXSCALE", scale), ("MAGZERO", zero_point)])
+        hdus.append(fits.ImageHDU(np.asarray(plane, np.float32), header, name=name))
+    fits.HDUList(hdus).writeto(path, overwrite=True)
+
+
+def gaussian(n, sigma, x=0.0, y=0.0):
+    axis = np.arange(n) - n // 2
+    return np.exp(-((axis - x) ** 2 + (axis[:, None] - y) ** 2) / (2 * sigma**2))
+
+
+def lens_planes(seed):
+    rng = np.random.default_rng(seed)
+    light = 5 * gaussian(32, 4.0)
+    return {
+        band: k * light + s * rng.normal(size=(32, 32))
+        for band, k, s in zip("GRIZ", (0.2, 0.5, 0.8, 1), HSC.sky_sigma, strict=True)
+    }
+
+
+def source_plane(seed, x=0.0, y=0.0, n=41):
+    rng = np.random.default_rng(seed)
+    return gaussian(n, 3.0, x, y) + 0.01 * rng.normal(size=(n, n))
+
+
+def psf_planes(x=0.0, y=0.0, n=21):
+    return {band: 3 * gaussian(n, 1.8, x, y) for band in "GRIZ"}
+
+
+LENSES = """id,file,z,vdisp_kms
+007,lenses/a.fits,0.4,250
+b,lenses/b.fits,,
+c,lenses/c.fits,0.6,850
+"""
+SOURCES = """id,file,z,hsc_g,hsc_r,hsc_i,hsc_z
+s1,sources/s1.fits,1.5,25.0,24.8,24.5,24.4
+s2,sources/s2.fits,2.5,24.0,24.0,23.9,23.9
+"""
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Three lenses, two sources and two PSFs, all good."""
+    folder = tmp_path_factory.mktemp("plain")
+    for name in ("lenses", "sources", "psfs"):
+        (folder / name).mkdir()
+    for k, name in enumerate("abc"):
+        save(folder / f"lenses/{name}.fits", lens_planes(k), 0.168)
+    save(folder / "sources/s1.fits", {"F814W": source_plane(1)}, 0.03)
+    save(folder / "sources/s2.fits", {"F814W": source_plane(2, 2, -3)}, 0.03)
+    save(folder / "psfs/one.fits", psf_planes(), 0.168)
+    save(folder / "psfs/two.fits", psf_planes(0.3, -0.2, 25), 0.168)
+    (folder / "lenses.csv").write_text(LENSES)
+    (folder / "sources.csv").write_text(SOURCES)
+    return folder
+
+
+@pytest.fixture
+def folder(whole, tmp_path):
+    """The same, to be broken."""
+    return Path(shutil.copytree(whole, tmp_path / "data"))
+
+
+@pytest.fixture(scope="module")
+def good(whole):
+    return plain.read(whole, SURVEY)
+
+
+def psfs_of(folder):
+    return plain._read_psfs(folder / "psfs", SURVEY)
+
+
+def sources_of(folder):
+    notes = []
+    return *plain._read_sources(folder / "sources.csv", SURVEY, notes), notes
+
+
+def edit(path, old, new):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def test_a_good_folder_is_read_as_written(whole, good):
+    catalogue, listing = good
+    assert listing.lens_id == ("007", "b", "c")  # text: no zeros are lost
+    assert listing.source_id == ("s1", "s2")
+    assert listing.source_pixel_scale == 0.03 and listing.origin == str(whole)
+    for k in range(3):
+        planes = np.stack(list(lens_planes(k).values()), -1)
+        np.testing.assert_allclose(catalogue.lenses.image[k], planes, atol=1e-6)
+    np.testing.assert_allclose(catalogue.sources.z, [1.5, 2.5])
+    assert all(np.isfinite(catalogue.lenses.background).all(1))
+
+
+def test_unknown_redshifts_and_impossible_dispersions_are_unknown(good):
+    catalogue, listing = good
+    np.testing.assert_allclose(catalogue.lenses.z, [0.4, np.nan, 0.6])
+    np.testing.assert_allclose(catalogue.lenses.vdisp, [250.0, np.nan, np.nan])
+    assert any("1 velocity dispersions outside" in note for note in listing.notes)
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "850", "nan", ""])
+def test_a_failed_fit_is_no_dispersion(folder, value):
+    edit(folder / "lenses.csv", "0.4,250", f"0.4,{value}")
+    (folder / "lenses.csv").write_text(
+        "\n".join((folder / "lenses.csv").read_text().splitlines()[:2])
+    )
+    notes = []
+    names, psfs = psfs_of(folder)
+    _, lenses = plain._read_lenses(folder / "lenses.csv", SURVEY, names, psfs, notes)
+    assert np.isnan(lenses.vdisp).all() and np.isfinite(lenses.z).all()
+    assert any("taken for unknown" in note for note in notes) == (
+        value not in ("", "nan")
+    )
+
+
+def test_sources_have_their_magnitudes_and_their_brightest_pixel_in_the_middle(good):
+    sources = good[0].sources
+    image = np.asarray(sources.image)
+    flux = image.sum((1, 2)) * np.asarray(sources.flux)
+    mags = [[25.0, 24.8, 24.5, 24.4], [24.0, 24.0, 23.9, 23.9]]
+    np.testing.assert_allclose(27.0 - 2.5 * np.log10(flux), mags, atol=1e-4)
+    np.testing.assert_allclose(sources.mag, mags, atol=1e-4)
+    middle = image.shape[1] // 2
+    assert image.shape[1] % 2 == 1
+    y, x = np.indices(image.shape[1:3]) - middle
+    for stamp in image[..., 0]:
+        assert abs((stamp * x).sum()) < 0.5 and abs((stamp * y).sum()) < 0.5
+
+
+def test_psfs_are_centred_normalised_and_cut_to_one_size(good):
+    psfs = np.asarray(good[0].psfs, float)
+    assert psfs.shape == (2, 21, 21, 4)
+    np.testing.assert_allclose(psfs.sum((1, 2)), 1, rtol=1e-5)
+    expected = gaussian(21, 1.8) / gaussian(21, 1.8).sum()
+    for kernel in psfs:
+        np.testing.assert_allclose(kernel[..., 0], expected, atol=1e-3 * expected.max())
+
+
+def test_each_lens_keeps_the_psf_that_its_id_gives_it(good):
+    assert set(np.asarray(good[0].lenses.psf)) <= {0, 1}
+    assert any("one of 2 PSFs by its id" in note for note in good[1].notes)
+    record = {"id": "007"}
+    assert plain._psf_of(record, ["id"], ["one", "two"]) == good[0].lenses.psf[0]
+
+
+def test_the_same_folder_has_the_same_fingerprint_and_other_redshifts_another(folder):
+    first = plain.read(folder, SURVEY)[1].fingerprint
+    assert first == plain.read(folder, SURVEY)[1].fingerprint
+    edit(folder / "lenses.csv", "0.4,250", "0.5,250")
+    assert first != plain.read(folder, SURVEY)[1].fingerprint
+
+
+def test_broken_objects_are_left_out_and_named(folder):
+    raw = (folder / "lenses/b.fits").read_bytes()
+    (folder / "lenses/b.fits").write_bytes(raw[: len(raw) // 2])
+    (folder / "sources/s1.fits").write_text("<html>please log in</html>")
+    catalogue, listing = plain.read(folder, SURVEY)
+    assert listing.lens_id == ("007", "c") and listing.source_id == ("s2",)
+    np.testing.assert_allclose(catalogue.lenses.z, [0.4, 0.6])
+    said = "\n".join(listing.notes)
+    assert "lens b is left out: b.fits" in said
+    assert "source s1 is left out: s1.fits" in said
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("s1.fits,1.5", "s1.fits,-9", "redshift is -9"),
+        ("s1.fits,1.5", "s1.fits,", "redshift is"),
+        ("1.5,25.0", "1.5,", "no HSC magnitudes"),
+        ("sources/s1", "sources/none", "none.fits"),
+    ],
+)
+def test_a_source_without_what_it_needs_is_left_out(folder, old, new, words):
+    edit(folder / "sources.csv", old, new)
+    ids, sources, _, notes = sources_of(folder)
+    assert ids == ("s2",) and len(sources.z) == 1
+    assert len(notes) == 1 and "source s1 is left out" in notes[0] and words in notes[0]
+
+
+def test_a_source_may_come_with_other_bands_beside_its_own(folder):
+    planes = {"F606W": np.ones((41, 41)), "F814W": source_plane(1)}
+    before = sources_of(folder)[1].image[0]
+    save(folder / "sources/s1.fits", planes, 0.03)
+    np.testing.assert_array_equal(sources_of(folder)[1].image[0], before)
+
+
+def test_a_stamp_without_a_galaxy_or_with_nan_is_no_source(folder):
+    with pytest.raises(ValueError, match="not finite"):
+        plain.isolate(np.full((41, 41), np.nan), 0.01)
+    with pytest.raises(ValueError, match="no galaxy stands out"):
+        plain.isolate(np.zeros((41, 41)), 0.01)
+    with pytest.raises(ValueError, match="no galaxy stands at its middle"):
+        plain.isolate(source_plane(0, 16, 16), 0.01)
+
+
+def test_a_neighbour_and_the_noise_around_do_not_stay_in_the_stamp():
+    both = source_plane(0, n=81) + 3 * gaussian(81, 2.0, 30, 28)
+    alone = plain.isolate(both, 0.01)
+    y, x = np.indices(alone.shape) - alone.shape[0] // 2
+    assert alone.shape[0] % 2 == 1 and (alone[np.hypot(x, y) > 20] == 0).all()
+    np.testing.assert_allclose(alone.sum(), gaussian(81, 3.0).sum(), rtol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "words"),
+    [
+        ("lenses.csv", "id,file", "id,filename", "no column 'file'; it has filename"),
+        ("sources.csv", "file,z,", "file,zspec,", "no column 'z'; it has"),
+        ("lenses.csv", "b,lenses/b", "c,lenses/b", "lists the id 'c' more than once"),
+        ("lenses.csv", LENSES[19:], "", "lists no objects"),
+        ("lenses.csv", ".fits", ".gone", "no lens galaxy can be read"),
+    ],
+)
+def test_a_broken_table_is_refused_with_the_remedy(folder, file, old, new, words):
+    edit(folder / file, old, new)
+    with pytest.raises(ValueError, match=words) as caught:
+        plain.read(folder, SURVEY)
+    assert str(folder / file) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "words"),
+    [
+        (gaussian(20, 1.8), "odd size"),
+        (np.where(gaussian(21, 1.8) > 0.9, np.nan, 1.0), "finite"),
+        (gaussian(21, 1.8, 8, 0), "off centre"),
+        (-gaussian(21, 1.8), "positive sum"),
+    ],
+)
+def test_a_broken_psf_is_refused_by_its_name(folder, kernel, words):
+    save(folder / "psfs/two.fits", dict.fromkeys("GRIZ", kernel), 0.168)
+    with pytest.raises(ValueError, match=words) as caught:
+        psfs_of(folder)
+    assert "two.fits" in str(caught.value)
+
+
+def test_a_psf_that_is_named_must_be_there(folder):
+    with pytest.raises(ValueError, match="lens 007 names the PSF none.fits"):
+        plain._psf_of({"id": "007", "psf": "psfs/none.fits"}, ["psf"], ["one.fits"])
+    assert (
+        plain._psf_of({"id": "x", "psf": "b.fits"}, ["psf"], ["a.fits", "b.fits"]) == 1
+    )
+
+
+@pytest.mark.parametrize("missing", ["lenses.csv", "sources.csv", "psfs"])
+def test_a_folder_without_a_part_is_refused_at_once(folder, missing):
+    path = folder / missing
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with pytest.raises(ValueError, match=f"has no {missing}: give a folder with"):
+        plain.check(folder)
+    with pytest.raises(ValueError, match="is no folder"):
+        plain.check(folder / "nowhere")
+
+
+def test_the_order_of_a_table_does_not_move_galaxies_between_folds(good):
+    ids = [f"hsc_{k:02d}" for k in range(10)]
+    part = dict(zip(ids, split(ids), strict=True))
+    assert part == dict(zip(ids[::-1], split(ids[::-1]), strict=True))
+
+
+def test_real_hsc_cutouts_make_a_catalogue():
+    folder = DATA / "hsc"
+    if not folder.is_dir():
+        pytest.skip(f"no real data in {DATA}: set LENSJAX_DATA")
+    catalogue, listing = plain.read(folder, HSC)
+    lenses, sources, psfs = catalogue
+    assert len(lenses.z) == 10 and np.isnan(lenses.z).all()
+    assert lenses.image.shape[1:] == (64, 64, 4) and psfs.shape[0] == 3
+    # luminous red galaxies: i of 18 to 20.5, g - r above one
+    mag = np.asarray(lenses.mag)
+    assert ((mag[:, 2] > 17.5) & (mag[:, 2] < 20.5)).all()
+    assert (mag[:, 0] - mag[:, 1] > 0.9).all()
+    # the galaxies are up to five pixels off the middle, and are found there
+    for image, x, y in zip(lenses.image[..., 2], lenses.x, lenses.y, strict=True):
+        row, column = np.unravel_index(np.asarray(image).argmax(), (64, 64))
+        assert (
+            abs(column - 31.5 - x / 0.168) < 1.2 and abs(row - 31.5 - y / 0.168) < 1.2
+        )
+    noise = np.asarray(lenses.background) / np.array(HSC.sky_sigma)
+    assert ((np.median(noise, 0) > 0.5) & (np.median(noise, 0) < 2)).all()
+    assert len(sources.z) >= 40 and listing.source_pixel_scale == 0.03
