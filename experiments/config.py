@@ -6,6 +6,7 @@ Presets are in conf/; a key=value on the command line goes over them.
 import difflib
 import inspect
 import re
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace

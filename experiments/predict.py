@@ -19,8 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import progress
+from experiments.run import network_settings
 from experiments.sample import SURVEY
-from experiments.train import network_settings
 from lensjax import checkpoint, predict, train
 
 

@@ -45,19 +45,31 @@ def mocks(
     survey: Survey,
     path: Path,
     predicted: np.ndarray | None = None,
+    arcs: np.ndarray | None = None,
     title: str = "",
     columns: int = 6,
 ) -> None:
-    """A sheet of colour images with critical curves: truth dashed, prediction cyan."""
+    """A sheet of colour images with critical curves: truth dashed, prediction cyan.
+
+    With `arcs`, the lensed sources alone, those stand beneath each row of images.
+    """
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
+    rows = rows if arcs is None else 2 * rows
     width, head = max(2 * columns, 4), 0.5
     figure = Figure(figsize=(width, 2 * rows + head))
     axes = figure.subplots(rows, columns, squeeze=False)
     half = survey.image_size * survey.pixel_scale / 2
     for axis in axes.flat:
         axis.axis("off")
-    for k, (axis, image) in enumerate(zip(axes.flat, images, strict=False)):
+    step = 1 if arcs is None else 2
+    for k, axis in enumerate(axes[1::step].flat if arcs is not None else ()):
+        if k < len(images):
+            picture = colour(arcs[k], survey, stretch=0.2)
+            axis.imshow(picture, origin="lower", extent=(-half, half) * 2)
+            axis.plot(*ellipse(truth[k]), color="white", lw=0.8, ls="--")
+            axis.set(xlim=(-half, half), ylim=(-half, half))
+    for k, (axis, image) in enumerate(zip(axes[::step].flat, images, strict=False)):
         axis.imshow(colour(image, survey), origin="lower", extent=(-half, half) * 2)
         axis.plot(*ellipse(truth[k]), color="white", lw=0.8, ls="--")
         text = rf"$\theta_\mathrm{{E}}$ {truth[k][4]:.2f}"

@@ -60,7 +60,9 @@ def from_axis_ratio(
     q, phi = units.value(q, ""), units.value(phi, "rad")
     theta_E, q, phi, x, y = jnp.broadcast_arrays(theta_E, q, phi, x, y)
     amplitude = (1 - q**2) / (1 + q**2)
-    return SIE(theta_E, amplitude * jnp.cos(2 * phi), amplitude * jnp.sin(2 * phi), x, y)
+    return SIE(
+        theta_E, amplitude * jnp.cos(2 * phi), amplitude * jnp.sin(2 * phi), x, y
+    )
 
 
 def axis_ratio(lens: SIE) -> tuple[Array, Array]:

@@ -31,7 +31,7 @@ def covariance(q, phi, size):
     return a2 * c**2 + b2 * s**2, (a2 - b2) * c * s, a2 * s**2 + b2 * c**2
 
 
-@pytest.mark.parametrize("n", [0.6, 1.0, 2.5, 4.0, 7.0])
+@pytest.mark.parametrize("n", [0.6, 1.0, 4.0, 7.0])
 @pytest.mark.parametrize(("q", "phi"), [(1.0, 0.0), (0.4, 0.7)])
 def test_sersic_holds_unit_flux_and_half_of_it_within_its_radius(x64, n, q, phi):
     radius = 0.7

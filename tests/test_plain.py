@@ -212,7 +212,7 @@ def test_a_stamp_without_a_galaxy_or_with_nan_is_no_source(folder):
     with pytest.raises(ValueError, match="no galaxy stands out"):
         plain.isolate(np.zeros((41, 41)), 0.01)
     with pytest.raises(ValueError, match="no galaxy stands at its middle"):
-        plain.isolate(source_plane(0, 16, 16), 0.01)
+        plain.isolate(gaussian(41, 2.0, 16, 16), 0.01)
 
 
 def test_a_neighbour_and_the_noise_around_do_not_stay_in_the_stamp():

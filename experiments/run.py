@@ -1,0 +1,136 @@
+"""A training run's folder: what belongs to it, what it trains on, its metrics."""
+
+import json
+import os
+import tempfile
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from experiments import config
+from lensjax.catalogue import Catalogue, Listing
+from lensjax.network import Architecture
+from lensjax.sample import Sample
+from lensjax.train import Folds, Settings
+
+
+class Job(NamedTuple):
+    """All that a run trains on."""
+
+    settings: config.TrainConfig
+    run_dir: Path
+    catalogue: Catalogue
+    listing: Listing
+    sample: Sample
+    folds: Folds
+    steps: int  # an epoch
+
+
+def network_settings(settings: config.TrainConfig) -> Settings:
+    """The part of a configuration that compiled programs depend on."""
+    return Settings(
+        learning_rate=settings.learning_rate,
+        batch_size=settings.batch_size,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+        weight_theta_E=settings.weight_theta_E,
+        scaling=settings.scaling,
+        seed=settings.seed,
+        architecture=Architecture(dropout=settings.dropout),
+    )
+
+
+def open_run(settings: config.TrainConfig) -> Path:
+    """The run's folder, new or to be resumed; ConfigError where it is another run's.
+
+    It is a run's once config.yaml is there; how a run is computed may change later.
+    """
+    run_dir = Path(
+        settings.run_dir
+        or f"runs/{settings.sample}-fold{settings.fold}-{datetime.now():%Y%m%d-%H%M%S}"
+    )
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=run_dir):
+            pass
+    except OSError as error:
+        raise config.ConfigError(
+            f"run_dir: {run_dir}: {error.strerror}: give a folder you may write to"
+        ) from error
+    path = run_dir / "config.yaml"
+    if path.exists():
+        before = config.from_yaml(path, config.TrainConfig)
+        free = {"run_dir", "checkpoint_seconds", "steps_per_dispatch", "devices"}
+        for name, value in vars(before).items():
+            if name not in free and str(value) != str(getattr(settings, name)):
+                raise config.ConfigError(
+                    f"run_dir: {run_dir} holds a run with {name}={value}, not "
+                    f"{getattr(settings, name)}: give it another folder"
+                )
+    return run_dir
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text)
+    temporary.replace(path)
+
+
+def fingerprint(path: Path) -> str:
+    """Fingerprint of the galaxies that a run was begun with."""
+    try:
+        return json.loads(path.read_text())["catalogue"]["fingerprint"]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise config.ConfigError(
+            f"run_dir: {path} is missing or damaged ({error!r}): start a new run_dir"
+        ) from error
+
+
+def records_of(folds: list[int], epoch: int, losses, rate: float) -> list[dict]:
+    """One record a fold of what an epoch came to, as metrics.jsonl has them."""
+    return [
+        {
+            "fold": fold,
+            "epoch": epoch,
+            # nan is no JSON: a fold that diverged has null
+            "train_loss": float(train_) if np.isfinite(train_) else None,
+            "val_loss": float(validation) if np.isfinite(validation) else None,
+            "images_per_second": round(rate, 1),
+        }
+        for fold, train_, validation in zip(
+            folds, *map(np.asarray, losses), strict=True
+        )
+    ]
+
+
+def append(path: Path, records: list[dict]) -> None:
+    """Add records to a metrics file."""
+    with path.open("a") as file:
+        file.writelines(json.dumps(r) + "\n" for r in records)
+
+
+def read_metrics(path: Path) -> list[dict]:
+    """The records of a metrics file; a last line torn by a kill is left out."""
+    records = []
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return records
+
+
+def keep_epochs(path: Path, epoch: int) -> list[dict]:
+    """Drop the records of epochs that the checkpoint does not know and will repeat."""
+    kept = [r for r in read_metrics(path) if r["epoch"] <= epoch]
+    write(path, "".join(json.dumps(r) + "\n" for r in kept))
+    return kept
+
+
+def diverged(records: list[dict], folds: list[int]) -> bool:
+    """Whether no fold had a finite loss in the last epoch: they never recover."""
+    last = records[-len(folds) :]
+    return bool(last) and all(r["val_loss"] is None for r in last)
