@@ -1,4 +1,4 @@
-"""How exact are the arcs of `lensjax.mock`, and what do they cost?  A table.
+"""How exact the arcs of `lensjax.mock` are, and what they cost.
 
     python benchmarks/accuracy_mock.py --systems 32 [--data DIR]
 

@@ -5,8 +5,8 @@ Presets are in conf/; a key=value on the command line goes over them.
 
 import difflib
 import inspect
-import re
 import os
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
@@ -49,7 +49,7 @@ class SampleConfig:
     """A sample of mock systems."""
 
     sample: str = "natural"  # preset: natural, natural_wide or uniform
-    size: int = 8000  # accepted systems
+    size: int = 10000  # accepted systems
     multiplicity: str = "both"  # both, doubles or quads
     theta_E_min: float = 0.5  # [arcsec]
     theta_E_max: float = 5.0  # [arcsec]
@@ -119,9 +119,9 @@ class TrainConfig(SampleConfig):
     """`python -m experiments.train`."""
 
     fold: Any = 0  # 0 to 4, or all: the five side by side
-    epochs: int = 25
+    epochs: int = 30
     batch_size: int = 32
-    learning_rate: float = 0.03
+    learning_rate: float = 0.01
     momentum: float = 0.9
     weight_decay: float = 5e-4
     weight_theta_E: float = 1.0  # weight of theta_E in the loss, the others having 1
@@ -243,7 +243,10 @@ def check(name: str) -> list[str]:
     """
     arguments = sys.argv[1:]
     if {"-h", "--help"} & {*arguments}:
-        print(usage(name))
+        try:
+            print(usage(name), flush=True)
+        except BrokenPipeError:  # into head, say; Python must not write there again
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0)
     try:
         if any(a.startswith("-") for a in arguments):

@@ -69,9 +69,10 @@ def conclude(job: Job, data: Data, state: train.State) -> dict:
     summary = json.loads(json.dumps(summary), parse_constant=lambda name: None)
 
     predicted, held_out = np.concatenate(predicted), np.concatenate(held_out)
-    # arcs that stand out most against their lenses: those that a reader can see
-    order = np.argsort(-systems.log_flux_ratio[held_out])
-    shown = order[: max(12, len(order) // 3)][:: max(1, len(order) // 36)][:12]
+    # wide lenses whose arcs stand out: what a reader can see
+    wide = systems.log_flux_ratio + 3 * np.log10(systems.sie.theta_E)
+    order = np.argsort(-wide[held_out])
+    shown = order[:: max(1, len(order) // 48)][:12]
     images, arcs = jax.jit(_pictures, static_argnums=2)(
         jax.tree.map(lambda a: a[held_out[shown]], systems),
         job.catalogue,
