@@ -1,4 +1,4 @@
-"""How exact the arcs of `lensjax.mock` are, and what they cost.
+"""How exact the arcs of `lensjax.mock` are, and what they cost: a table.
 
     python benchmarks/accuracy_mock.py --systems 32 [--data DIR]
 

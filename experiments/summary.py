@@ -84,9 +84,9 @@ def conclude(job: Job, data: Data, state: train.State) -> dict:
         SURVEY,
         job.run_dir / "mocks.png",
         predicted[shown],
-        np.asarray(arcs),
         "held-out mocks and, beneath, their arcs alone; critical curve: truth dashed, "
         "prediction cyan",
+        arcs=np.asarray(arcs),
     )
     plots.losses(records, job.run_dir / "losses.png")
     plots.predictions(

@@ -45,9 +45,9 @@ def mocks(
     survey: Survey,
     path: Path,
     predicted: np.ndarray | None = None,
-    arcs: np.ndarray | None = None,
     title: str = "",
     columns: int = 6,
+    arcs: np.ndarray | None = None,
 ) -> None:
     """A sheet of colour images with critical curves: truth dashed, prediction cyan.
 

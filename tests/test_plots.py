@@ -34,6 +34,9 @@ def test_a_sheet_of_any_number_of_mocks(n, rng, tmp_path):
     plots.mocks(images, truth, HSC, tmp_path / "b.png")
     for name in ("a.png", "b.png"):
         drawn(tmp_path / name)
+    plots.mocks(images, truth, HSC, tmp_path / "c.png", arcs=images)
+    taller = drawn(tmp_path / "c.png").shape[0] - drawn(tmp_path / "b.png").shape[0]
+    assert taller == -(-n // 6) * 240  # a row of arcs beneath each row of mocks
 
 
 def test_a_sheet_with_predictions_that_are_no_lenses(rng, tmp_path):
