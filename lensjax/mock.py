@@ -16,7 +16,7 @@ from lensjax import psf as _psf
 from lensjax.lens import Lens
 from lensjax.survey import Survey
 
-SUPERSAMPLING = 3  # rays along the side of a survey pixel
+SUPERSAMPLING = 4  # rays along the side of a survey pixel
 MARGIN = 8  # survey pixels around the cutout whose light the PSF may scatter into it
 
 

@@ -16,7 +16,7 @@ from lensjax import catalogue as _catalogue
 from lensjax import cosmology, light, psf
 from lensjax.catalogue import Catalogue, Lenses, Listing, Sources
 from lensjax.cosmology import FlatLambdaCDM
-from lensjax.mock import MARGIN, SUPERSAMPLING, ray_grid
+from lensjax.mock import MARGIN, ray_grid
 from lensjax.survey import Survey
 
 # Colours and K_i = m_i - M_r - DM of passive galaxies in HSC griz against redshift.
@@ -29,6 +29,7 @@ _K_I = (-0.26, -0.20, -0.12, -0.03, 0.02, 0.18, 0.22, 0.33, 0.55, 0.80)
 VDISP_RANGE = (120.0, 450.0)  # [km/s]
 FAINTEST_LENS = 20.5  # i [mag]
 SOURCE_RANGE = (22.0, 26.5)  # i [mag]; fainter ones have no spectrum in the HUDF
+FINE_PIXELS = 3  # along the side of a survey pixel, for the light of lens galaxies
 STAMP = 96  # side of a source stamp [pixel]
 SOURCE_PIXEL_SCALE = 0.03  # [arcsec], as HST's drizzled images
 SOURCE_FWHM = 0.10  # of HST's PSF in them [arcsec]
@@ -144,13 +145,13 @@ def cutout(key: Array, galaxy: Ellipticals, kernel: Array, survey: Survey) -> Ar
     """Image (n, n, band) [counts] of one galaxy: Sersic light, neighbours, noise."""
     k_near, k_noise = jax.random.split(key)
     n = survey.image_size + 2 * MARGIN
-    scale = survey.pixel_scale / SUPERSAMPLING
-    x, y = ray_grid(n * SUPERSAMPLING, scale, float)
+    scale = survey.pixel_scale / FINE_PIXELS
+    x, y = ray_grid(n * FINE_PIXELS, scale, float)
     counts = 10 ** (-0.4 * (galaxy.mag - survey.zero_point))
     profile = light.sersic(x, y, galaxy.radius, galaxy.sersic, galaxy.q, galaxy.phi)
     scene = profile[..., None] * counts[None, None]
     scene += neighbours(k_near, x, y, survey)
-    image = psf.blur_and_sample(scene * scale**2, kernel, SUPERSAMPLING)
+    image = psf.blur_and_sample(scene * scale**2, kernel, FINE_PIXELS)
     return observe(k_noise, image[MARGIN:-MARGIN, MARGIN:-MARGIN], survey)
 
 
