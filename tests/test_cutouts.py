@@ -254,6 +254,17 @@ def test_a_damaged_file_is_refused_by_name(tmp_path, damage, flag):
     assert refused(path) == flag
 
 
+@pytest.mark.parametrize("checksum", [False, True])
+def test_a_file_cut_anywhere_in_its_data_is_truncated(tmp_path, checksum):
+    raw = save(tmp_path / "a", extensions(galaxy()), checksum=checksum).read_bytes()
+    for parts in range(9, 31):
+        path = tmp_path / "b.fits"
+        path.write_bytes(raw[: len(raw) * parts // 31])
+        assert refused(path) in ("truncated", "missing_band"), parts
+    path.write_bytes(raw[: len(raw) * 2 // 3])
+    assert refused(path) == "truncated"
+
+
 def test_one_flipped_byte_fails_the_checksum(tmp_path):
     path = save(tmp_path / "a.fits", extensions(galaxy()), checksum=True)
     assert flags_of(path) == {}

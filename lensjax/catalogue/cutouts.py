@@ -33,6 +33,7 @@ _LOCK = threading.Lock()
 _HARMLESS = ("Unexpected extra padding", "Invalid 'BLANK' keyword")
 _MEANING = {  # words of astropy -> flag; bad_header for all others
     "truncated": "truncated",
+    "buffer is too small": "truncated",
     "END card": "truncated",
     "not multiple of": "truncated",  # a header cut short, or rubbish at the end
     "sum verification failed": "checksum",
