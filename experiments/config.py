@@ -55,7 +55,7 @@ class SampleConfig:
     theta_E_max: float = 5.0  # [arcsec]
     arc_peak: float = 1.0  # least peak of the arcs in i [background RMS]
     rotate: bool = False  # turn lens images by multiples of 90 degrees
-    cap: int = 0  # most systems in each 0.1 arcsec bin of theta_E; 0: none
+    cap: float = 0  # most systems in 0.1 arcsec of theta_E; below 1 a share of size
     data: str | None = None  # folder of real stamps; without it the embedded population
     n_lenses: int = 2500  # lens galaxies in the embedded population
     n_sources: int = 1000
@@ -75,10 +75,11 @@ class SampleConfig:
         between("arc_peak", self.arc_peak, 0, 1000)
         between("cap", self.cap, 0, 10_000_000)
         bins = int(self.theta_E_max / 0.1) - int(self.theta_E_min / 0.1) + 1
-        if 0 < self.cap * bins < self.size:
+        most = self.most_in_bin * bins
+        if 0 < most < self.size:
             raise ConfigError(
-                f"cap={self.cap} lets no more than {self.cap * bins} systems in, size "
-                f"is {self.size}: raise cap or lower size"
+                f"cap={self.cap:g} lets no more than {most} systems in, size is "
+                f"{self.size}: raise cap or lower size"
             )
         between("n_lenses", self.n_lenses, 10, 1_000_000)
         between("n_sources", self.n_sources, 1, 1_000_000)
@@ -95,6 +96,11 @@ class SampleConfig:
                 plain.check(self.data)
             except ValueError as error:
                 raise ConfigError(str(error)) from error
+
+    @property
+    def most_in_bin(self) -> int:
+        """Most systems in 0.1 arcsec of theta_E, 0: no cap."""
+        return round(self.cap * self.size) if 0 < self.cap < 1 else round(self.cap)
 
 
 @dataclass

@@ -58,7 +58,7 @@ def sample_of(
         multiplicity=settings.multiplicity,
         arc_peak=settings.arc_peak,
         rotate=settings.rotate,
-        cap=settings.cap,
+        cap=settings.most_in_bin,
     )
     key = jax.random.fold_in(jax.random.key(settings.sample_seed), 1)
     with progress.track("drawing systems", settings.size, "systems") as update:

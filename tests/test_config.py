@@ -19,7 +19,7 @@ def test_keys_are_typed_and_presets_fill_them():
     made = settings("fold=3", "sample=uniform", "learning_rate=1e-3", "epochs=2")
     assert isinstance(made, TrainConfig)
     assert (made.fold, made.folds, made.epochs) == (3, [3], 2)
-    assert (made.sample, made.cap, made.rotate) == ("uniform", 250, True)
+    assert (made.sample, made.cap, made.rotate) == ("uniform", 0.057, True)
     assert made.learning_rate == 1e-3
     assert settings("fold=all").folds == [0, 1, 2, 3, 4]
     assert settings("sample=uniform", "cap=400").cap == 400
