@@ -55,7 +55,7 @@ class SampleConfig:
     theta_E_max: float = 5.0  # [arcsec]
     arc_peak: float = 1.0  # least peak of the arcs in i [background RMS]
     rotate: bool = False  # turn lens images by multiples of 90 degrees
-    cap: float = 0  # most systems in 0.1 arcsec of theta_E; below 1 a share of size
+    cap: float = 0.0  # most systems in 0.1 arcsec of theta_E; below 1 a share of size
     data: str | None = None  # folder of real stamps; without it the embedded population
     n_lenses: int = 2500  # lens galaxies in the embedded population
     n_sources: int = 1000
