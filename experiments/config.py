@@ -100,7 +100,9 @@ class SampleConfig:
     @property
     def most_in_bin(self) -> int:
         """Most systems in 0.1 arcsec of theta_E, 0: no cap."""
-        return round(self.cap * self.size) if 0 < self.cap < 1 else round(self.cap)
+        if 0 < self.cap < 1:
+            return max(round(self.cap * self.size), 1)
+        return round(self.cap)
 
 
 @dataclass

@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from experiments import config
@@ -38,7 +39,11 @@ def network_settings(settings: config.TrainConfig) -> Settings:
         weight_theta_E=settings.weight_theta_E,
         scaling=settings.scaling,
         seed=settings.seed,
-        architecture=Architecture(dropout=settings.dropout),
+        architecture=Architecture(
+            dropout=settings.dropout,
+            # a GPU's own convolutions are its fastest, a CPU's are not
+            convolution="tiles" if jax.default_backend() == "cpu" else "lax",
+        ),
     )
 
 
@@ -62,7 +67,14 @@ def open_run(settings: config.TrainConfig) -> Path:
     path = run_dir / "config.yaml"
     if path.exists():
         before = config.from_yaml(path, config.TrainConfig)
-        free = {"run_dir", "checkpoint_seconds", "steps_per_dispatch", "devices"}
+        # whether the data is the same is for its fingerprint to say, not its path
+        free = {
+            "run_dir",
+            "data",
+            "checkpoint_seconds",
+            "steps_per_dispatch",
+            "devices",
+        }
         for name, value in vars(before).items():
             if name not in free and str(value) != str(getattr(settings, name)):
                 raise config.ConfigError(

@@ -28,7 +28,10 @@ _MODULES = (
     "shear",
     "sie",
     "survey",
+    "system",
+    "tables",
     "train",
+    "units",
 )
 __all__ = list(_MODULES)
 

@@ -52,7 +52,7 @@ def _gauss_legendre(n: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _floating(z: ArrayLike) -> Array:
-    z = jnp.asarray(z)
+    z = jnp.asarray(units.value(z, ""))  # a redshift in km is refused by astropy
     return z if jnp.issubdtype(z.dtype, jnp.floating) else z.astype(float)
 
 

@@ -62,8 +62,9 @@ class LightOnly(NamedTuple):
         features = _features(systems, lenses)
         middle, width = features.mean(0), features.std(0) + 1e-6
         design = _quadratic((features - middle) / width)
-        # a ridge of one system's weight: a handful of lens galaxies must not blow it up
-        ridge = np.eye(design.shape[1])
+        # a ridge of one galaxy's weight: a handful of them must not blow it up
+        galaxies = len(np.unique(systems.lens_index))
+        ridge = len(design) / galaxies * np.eye(design.shape[1])
         ridge[0, 0] = 0
         theta_E = np.asarray(systems.sie.theta_E, float)
         coefficients = np.linalg.solve(design.T @ design + ridge, design.T @ theta_E)

@@ -243,6 +243,9 @@ def solve(
     source, by the implicit function theorem at the solution; empty slots have zero
     gradients.  They diverge, rightly, for a source on a caustic.
     """
+    beta_x, beta_y = units.value(beta_x, "arcsec"), units.value(beta_y, "arcsec")
+    if any(hasattr(field, "unit") for field in (*lens.sie, *lens.shear)):
+        raise ValueError("a Quantity in the lens: make its SIE by sie.from_axis_ratio")
     lens = jax.tree.map(jnp.asarray, lens)
     dtype = jnp.result_type(float, *jax.tree.leaves(lens), beta_x, beta_y)
     lens = jax.tree.map(lambda a: a.astype(dtype), lens)

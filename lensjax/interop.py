@@ -84,8 +84,13 @@ def from_lenstronomy(
     sies, shears = [], []
     for model, kwargs in zip(model_list, kwargs_list, strict=True):
         if model == "SIE":
+            missing = {"theta_E", "e1", "e2"} - {*kwargs}
+            if missing:
+                raise ValueError(f"the SIE has no {', '.join(sorted(missing))}")
             e1, e2 = float(kwargs["e1"]), float(kwargs["e2"])
             e = math.hypot(e1, e2)
+            if e >= 1:
+                raise ValueError(f"e1 {e1}, e2 {e2} is no ellipse: |e| must be below 1")
             q, phi = (1 - e) / (1 + e), math.atan2(e2, e1) / 2
             x, y = (float(kwargs.get(k, 0)) for k in ("center_x", "center_y"))
             sies.append(_from_geometric(float(kwargs["theta_E"]), q, phi, x, y))
@@ -155,6 +160,8 @@ def to_coolest(
     if profile not in ("PEMD", "SIE"):
         raise ValueError(f"profile {profile!r} must be 'PEMD' or 'SIE'")
     sie, shear = _numbers(lens)
+    # numpy's and JAX's scalars are no JSON
+    z_lens, z_source = (None if z is None else float(z) for z in (z_lens, z_source))
     theta_E, q, phi = _to_geometric(sie)
     values = {
         "theta_E": theta_E,

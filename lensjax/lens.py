@@ -8,15 +8,25 @@ from jax.typing import ArrayLike
 
 from lensjax import shear as _shear
 from lensjax import sie as _sie
+from lensjax import units
 from lensjax.shear import Shear
 from lensjax.sie import CORE, SIE
 
 
 class Lens(NamedTuple):
-    """An SIE in an external shear, as the functions of this module take it."""
+    """An SIE in an external shear, as the functions of this module take it.
+
+    `jax.vmap` over many wants a shear for each: `without_shear` gives it.
+    """
 
     sie: SIE
     shear: Shear = Shear(0.0, 0.0)
+
+
+def without_shear(sie: SIE) -> Lens:
+    """Lens of an SIE, or of arrays of them, with a shear of zero in the same shape."""
+    nothing = jnp.zeros_like(sie.theta_E, dtype=jnp.result_type(float, sie.theta_E))
+    return Lens(sie, Shear(nothing, nothing))
 
 
 def deflect(
@@ -33,7 +43,7 @@ def ray_shoot(
 ) -> tuple[Array, Array]:
     """Source-plane position beta = theta - alpha(theta) [arcsec] seen at (x, y)."""
     alpha_x, alpha_y = deflect(lens, x, y, core)
-    return x - alpha_x, y - alpha_y
+    return units.arcsec(x) - alpha_x, units.arcsec(y) - alpha_y
 
 
 def convergence(lens: Lens, x: ArrayLike, y: ArrayLike, core: float = CORE) -> Array:
@@ -55,7 +65,7 @@ def fermat_potential(
     core: float = CORE,
 ) -> Array:
     """Fermat potential |theta - beta|^2 / 2 - psi(theta) [arcsec^2]."""
-    x, y = jnp.asarray(x), jnp.asarray(y)
+    x, y = units.arcsec(x), units.arcsec(y)
     geometric = ((x - beta_x) ** 2 + (y - beta_y) ** 2) / 2
     return geometric - potential(lens, x, y, core)
 

@@ -1,7 +1,7 @@
 """The embedded HSC-like population: galaxies drawn instead of listed, no file needed.
 
 Massive early-type galaxies that may lens, the faint galaxies behind them, and HSC's
-seeing and noise.  docs/population.md gives the source of each figure and says where the
+seeing and noise.  docs/mocks.md gives the source of each figure and says where the
 draws look like real HSC cutouts and where they do not.
 """
 

@@ -152,7 +152,13 @@ def draw(
     if not np.isfinite([catalogue.lenses.z, catalogue.lenses.vdisp]).all():
         ellipticals = jax.jit(population.ellipticals, static_argnums=1)
         field = ellipticals(jax.random.fold_in(key, 2**31), 2048, cosmo)
-    strongest = _strongest(catalogue.lenses, criteria, cosmo)
+    widest = float(_widest(catalogue.lenses).max())
+    if widest < criteria.theta_E_min:
+        raise ValueError(
+            f"no lens of the catalogue can have an Einstein radius above {widest:.2f} "
+            f"arcsec: theta_E_min is {criteria.theta_E_min}"
+        )
+    strongest = _strongest(catalogue.lenses, criteria)
 
     # the catalogue is an argument, not a constant: compiled code must not hold stamps
     @jax.jit
@@ -231,15 +237,17 @@ def _judge(
     )
 
 
-def _strongest(lenses: Lenses, criteria: Criteria, cosmo: FlatLambdaCDM) -> Array:
+def _strongest(lenses: Lenses, criteria: Criteria) -> Array:
     """Largest weight x theta_E^2 that a proposal of this catalogue can have."""
-    vdisp = jnp.where(
-        jnp.isfinite(lenses.vdisp), lenses.vdisp, population.VDISP_RANGE[1]
-    )
-    # as if the source were infinitely far behind the lens: D_ls / D_s = 1
-    furthest = 4 * np.pi / cosmology.ARCSEC * (vdisp / cosmology.SPEED_OF_LIGHT) ** 2
-    theta_E = jnp.minimum(furthest, criteria.theta_E_max)
+    theta_E = jnp.minimum(_widest(lenses), criteria.theta_E_max)
     return (lenses.weight * theta_E**2).max()
+
+
+def _widest(lenses: Lenses) -> Array:
+    """Each lens's Einstein radius with the source infinitely far behind it."""
+    most = population.VDISP_RANGE[1]
+    vdisp = jnp.where(jnp.isfinite(lenses.vdisp), lenses.vdisp, most)
+    return 4 * np.pi / cosmology.ARCSEC * (vdisp / cosmology.SPEED_OF_LIGHT) ** 2
 
 
 class _Cap:

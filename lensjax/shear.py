@@ -2,9 +2,10 @@
 
 from typing import NamedTuple
 
-import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
+
+from lensjax import units
 
 
 class Shear(NamedTuple):
@@ -16,11 +17,11 @@ class Shear(NamedTuple):
 
 def deflect(shear: Shear, x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
     """Deflection (g1 x + g2 y, g2 x - g1 y) [arcsec] at (x, y) [arcsec]."""
-    x, y = jnp.asarray(x), jnp.asarray(y)
+    x, y = units.arcsec(x), units.arcsec(y)
     return shear.g1 * x + shear.g2 * y, shear.g2 * x - shear.g1 * y
 
 
 def potential(shear: Shear, x: ArrayLike, y: ArrayLike) -> Array:
     """Lensing potential [arcsec^2] at (x, y) [arcsec], zero at the origin."""
-    x, y = jnp.asarray(x), jnp.asarray(y)
+    x, y = units.arcsec(x), units.arcsec(y)
     return shear.g1 * (x**2 - y**2) / 2 + shear.g2 * x * y

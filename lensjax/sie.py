@@ -34,7 +34,10 @@ theta_E (CORE / r)^2 / 2.
 
 
 class SIE(NamedTuple):
-    """A singular isothermal ellipsoid; scalars, `jax.vmap` for many."""
+    """A singular isothermal ellipsoid; scalars, `jax.vmap` for many.
+
+    Plain numbers and arrays: `from_axis_ratio` is the door for astropy's quantities.
+    """
 
     theta_E: ArrayLike  # Einstein radius of kappa = theta_E / ((1 + q) r) [arcsec]
     ex: ArrayLike  # (1 - q^2) / (1 + q^2) cos 2 phi
@@ -58,7 +61,9 @@ def from_axis_ratio(
     """
     theta_E, x, y = (units.value(a, "arcsec") for a in (theta_E, x, y))
     q, phi = units.value(q, ""), units.value(phi, "rad")
-    theta_E, q, phi, x, y = jnp.broadcast_arrays(theta_E, q, phi, x, y)
+    # times 1.0: an integer has no gradient
+    fields = (1.0 * jnp.asarray(a) for a in (theta_E, q, phi, x, y))
+    theta_E, q, phi, x, y = jnp.broadcast_arrays(*fields)
     amplitude = (1 - q**2) / (1 + q**2)
     return SIE(
         theta_E, amplitude * jnp.cos(2 * phi), amplitude * jnp.sin(2 * phi), x, y
@@ -99,7 +104,7 @@ def direction(
     Far from the core (components)^2 sum to one; they vanish at the centre.
     """
     e1, e2 = reduced_ellipticity(lens)
-    dx, dy = jnp.asarray(x) - lens.x, jnp.asarray(y) - lens.y
+    dx, dy = units.arcsec(x) - lens.x, units.arcsec(y) - lens.y
     wx = (1 - e1) * dx - e2 * dy
     wy = (1 + e1) * dy - e2 * dx
     radius = jnp.sqrt(wx**2 + wy**2 + core**2)
@@ -162,14 +167,14 @@ def potential(lens: SIE, x: ArrayLike, y: ArrayLike, core: float = CORE) -> Arra
     psi = theta . alpha, exact for core = 0; with a core it is off by O(core * theta_E).
     """
     alpha_x, alpha_y = deflect(lens, x, y, core)
-    return (jnp.asarray(x) - lens.x) * alpha_x + (jnp.asarray(y) - lens.y) * alpha_y
+    return (units.arcsec(x) - lens.x) * alpha_x + (units.arcsec(y) - lens.y) * alpha_y
 
 
 def shear_components(
     lens: SIE, x: ArrayLike, y: ArrayLike, core: float = CORE
 ) -> tuple[Array, Array]:
     """Shear (gamma_1, gamma_2) of the SIE at (x, y): |gamma| = kappa, tangential."""
-    dx, dy = jnp.asarray(x) - lens.x, jnp.asarray(y) - lens.y
+    dx, dy = units.arcsec(x) - lens.x, units.arcsec(y) - lens.y
     kappa = convergence(lens, x, y, core)
     r2 = dx**2 + dy**2 + core**2
     return -kappa * (dx**2 - dy**2) / r2, -2 * kappa * dx * dy / r2

@@ -8,8 +8,7 @@ from jax import Array
 
 from lensjax import mock
 from lensjax.catalogue import Catalogue, Lenses
-from lensjax.lens import Lens
-from lensjax.shear import Shear
+from lensjax.lens import Lens, without_shear
 from lensjax.sie import SIE
 from lensjax.survey import Survey
 
@@ -57,8 +56,7 @@ def turned(image: Array, rotation: Array) -> Array:
 
 def mass_of(system: System) -> Lens:
     """The lens of a system: its SIE, without shear."""
-    nothing = jnp.zeros_like(system.sie.theta_E)
-    return Lens(system.sie, Shear(nothing, nothing))
+    return without_shear(system.sie)
 
 
 def stamps(

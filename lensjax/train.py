@@ -222,7 +222,7 @@ def compile(
 
     def run(state, folds, data, epoch, first, last):
         key = jax.random.fold_in(jax.random.key(settings.seed), folds.number)
-        key = jax.random.fold_in(key, epoch)
+        key = jax.random.fold_in(key, 1 + epoch)  # 0 drew the untrained network
         order = _shuffled(jax.random.fold_in(key, 0), folds.train, folds.n_train)
 
         def step(number, state):

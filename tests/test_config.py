@@ -155,3 +155,9 @@ def test_help_and_hydras_own_flags(tmp_path):
     assert done.returncode == 0 and "0 to 4, or all" in done.stdout
     done, _ = command("train", "--cfg", "job", "fold=2", cwd=tmp_path)
     assert done.returncode == 0 and "fold: 2" in done.stdout
+
+
+def test_a_small_share_is_a_cap_and_not_none():
+    assert config.DrawConfig(cap=0.004, size=100, out="x").most_in_bin == 1
+    assert config.DrawConfig(cap=0.057, size=1000, out="x").most_in_bin == 57
+    assert config.DrawConfig(cap=0.0, size=100, out="x").most_in_bin == 0

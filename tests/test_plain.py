@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.table import Table
 
 from lensjax.catalogue import plain, split
 from lensjax.survey import HSC
@@ -231,6 +232,7 @@ def test_a_neighbour_and_the_noise_around_do_not_stay_in_the_stamp():
         ("lenses.csv", "b,lenses/b", "c,lenses/b", "lists the id 'c' more than once"),
         ("lenses.csv", LENSES[19:], "", "lists no objects"),
         ("lenses.csv", ".fits", ".gone", "no lens galaxy can be read"),
+        ("sources.csv", "hsc_g", "hsc_gg", "no column 'hsc_g'; it has hsc_gg"),
     ],
 )
 def test_a_broken_table_is_refused_with_the_remedy(folder, file, old, new, words):
@@ -238,6 +240,13 @@ def test_a_broken_table_is_refused_with_the_remedy(folder, file, old, new, words
     with pytest.raises(ValueError, match=words) as caught:
         plain.read(folder, SURVEY)
     assert str(folder / file) in str(caught.value)
+
+
+def test_text_for_a_number_is_named_with_its_row():
+    table = Table({"z": ["", "abc"]}, meta={"path": "lenses.csv"})
+    with pytest.raises(ValueError, match="lenses.csv: column z has 'abc' in row 2"):
+        plain._numbers(table, "z")
+    assert np.isnan(plain._numbers(Table({"z": ["", " "]}), "z")).all()
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,7 @@ def _read_table(path: Path, needed: tuple[str, ...]) -> Table:
             raise ValueError(f"{path} has no column {name!r}; it has {', '.join(near)}")
     if not len(table):
         raise ValueError(f"{path} lists no objects")
+    table.meta["path"] = str(path)
     ids, counts = np.unique(table["id"], return_counts=True)
     if (counts > 1).any():
         twice = str(ids[counts > 1][0])
@@ -86,6 +87,14 @@ def _numbers(table: Table, name: str) -> np.ndarray:
     if name not in table.colnames:
         return np.full(len(table), np.nan)
     column = MaskedColumn(table[name])
+    if column.dtype.kind not in "iuf":
+        for row, text in enumerate(column):
+            if text is not np.ma.masked and str(text).strip():
+                raise ValueError(
+                    f"{table.meta['path']}: column {name} has {str(text)!r} in row "
+                    f"{row + 1}, which is no number"
+                )
+        return np.full(len(table), np.nan)
     return np.array(column.astype(float).filled(np.nan), float)
 
 
@@ -172,9 +181,9 @@ def _psf_of(record, columns, names: list[str]) -> int:
 
 
 def _read_sources(path, survey, notes):
-    table = _read_table(path, ("id", "file", "z"))
-    z = _numbers(table, "z")
     columns = [f"{survey.name}_{band}".lower() for band in survey.bands]
+    table = _read_table(path, ("id", "file", "z", *columns))
+    z = _numbers(table, "z")
     mags = np.stack([_numbers(table, name) for name in columns], -1)
     noise = np.sqrt(_numbers(table, "noise_var"))
 
