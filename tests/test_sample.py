@@ -112,7 +112,7 @@ def proposals(known):
     """40,000 proposals behind the three, before the arcs are judged."""
     cosmo = cosmology.PAPER
     criteria = Criteria()
-    strongest = sample._strongest(known.lenses, criteria, cosmo)
+    strongest = sample._strongest(known.lenses, criteria)
 
     @jax.jit
     def look(numbers):
@@ -300,8 +300,10 @@ def test_multiplicity_says_which_image_counts_are_wanted(
 
 def test_a_sample_that_cannot_be_filled_is_refused_with_its_counts(known):
     with pytest.raises(ValueError, match=r"2,048 proposals gave 0 of 10 .*theta_E_min"):
-        criteria = Criteria(theta_E_min=4.9)
+        criteria = Criteria(theta_E_min=3.1)
         sample.draw(KEY, 10, known, SURVEY, SCALE, criteria, batch=1024, patience=2048)
+    with pytest.raises(ValueError, match="no lens .* above 3.14 .* theta_E_min is 4.9"):
+        sample.draw(KEY, 10, known, SURVEY, SCALE, Criteria(theta_E_min=4.9))
 
 
 def test_a_table_has_the_contracts_columns_and_units(mixed, drawn):
