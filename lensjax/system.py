@@ -85,7 +85,7 @@ def brightness(
 ) -> tuple[Array, Array]:
     """Peak of the arcs in i [background RMS], log10 of lensed source over lens flux."""
     b = survey.detection
-    image, source, psf = stamps(system, catalogue, pixel_scale)
+    _, source, psf = stamps(system, catalogue, pixel_scale)
     c = source.image.shape[-1]
     source = source._replace(
         image=source.image[..., b : b + 1] if c > 1 else source.image,
@@ -99,6 +99,7 @@ def brightness(
         psf[..., b : b + 1],
         survey,
     )[..., 0]
-    ratio = arcs.sum() / jnp.maximum(image[..., b].sum(), 1e-3)
+    lens_flux = catalogue.lenses.flux[system.lens_index, b]
+    ratio = arcs.sum() / jnp.maximum(lens_flux, 1e-3)
     peak = arcs.max() / catalogue.lenses.background[system.lens_index, b]
     return peak, jnp.log10(jnp.maximum(ratio, 1e-6))

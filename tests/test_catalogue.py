@@ -14,7 +14,7 @@ IDS = [f"galaxy-{i}" for i in range(203)]
 
 def tiny():
     one = jnp.arange(3.0)
-    lenses = Lenses(*[one + k for k in range(11)])
+    lenses = Lenses(*[one + k for k in range(12)])
     return Catalogue(lenses, Sources(one, one, one, one), jnp.ones((2, 5, 5)))
 
 

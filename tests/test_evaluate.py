@@ -20,7 +20,8 @@ def lenses(rng):
     light = rng.uniform(-0.2, 0.2, (4, n)).astype(np.float32)
     mag = np.sort(rng.uniform(17, 22, (n, 4)), 1)[:, ::-1].astype(np.float32)
     empty = jnp.zeros((n, 1))
-    return Lenses(empty, empty, empty, empty, jnp.asarray(mag), empty, *light, empty)
+    mag = jnp.asarray(mag)
+    return Lenses(empty, empty, empty, empty, mag, empty, empty, *light, empty)
 
 
 def quadratic(mag):

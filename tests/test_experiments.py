@@ -49,6 +49,7 @@ def galaxies():
         "z": rng.uniform(0.3, 0.7, n),
         "vdisp": rng.uniform(150, 300, n),
         "mag": 27 - 2.5 * np.log10(image.sum((1, 2))),
+        "flux": image.sum((1, 2)),
         "background": np.full((n, 4), 0.05),
         **{name: rng.uniform(-0.1, 0.1, n) for name in ("x", "y", "ex", "ey")},
         "weight": np.ones(n),

@@ -47,6 +47,7 @@ def toy(z, vdisp, q, phi, weight, source_z, flux=1.0):
         z=z,
         vdisp=vdisp,
         mag=mag,
+        flux=np.full((n, 4), 24 * 24 * 0.5),
         background=np.full((n, 4), 0.08),
         x=place,
         y=-place,

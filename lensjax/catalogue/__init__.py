@@ -18,13 +18,17 @@ from lensjax.survey import Survey
 
 
 class Lenses(NamedTuple):
-    """Galaxies that may act as lenses; L of them, n pixels a side, bands last."""
+    """Galaxies that may act as lenses; L of them, n pixels a side, bands last.
+
+    Cutouts have the survey's size or more: the rest is room to shift them in.
+    """
 
     image: Array  # (L, n, n, band) cutout [counts]
     psf: Array  # (L,) which of the catalogue's PSFs
     z: Array  # (L,) redshift, nan where unknown
     vdisp: Array  # (L,) velocity dispersion [km/s], nan where unknown
     mag: Array  # (L, band) AB magnitude within 2 arcsec
+    flux: Array  # (L, band) of all that is in the survey's cutout [counts]
     background: Array  # (L, band) RMS by the corner rule [counts]
     x: Array  # (L,) centre of the light [arcsec]
     y: Array
@@ -66,14 +70,20 @@ class Listing(NamedTuple):
 
 
 def measure(image: Array, psf: Array, survey: Survey) -> dict[str, Array]:
-    """Light fields of `Lenses`, as measured on one cutout (n, n, band)."""
+    """Light fields of `Lenses`, as measured on one cutout (n, n, band).
+
+    n is the survey's image size or, by an even number, more.
+    """
     i = survey.detection
+    edge = (image.shape[0] - survey.image_size) // 2
+    image = image[edge : edge + survey.image_size, edge : edge + survey.image_size]
     galaxy = light.moments(image[..., i])
     star = light.moments(psf[..., i], start=2.0)
     ex, ey = light.ellipticity(light.without_psf(galaxy, star))
-    flux = light.aperture_flux(image, 2.0 / survey.pixel_scale)
+    within = light.aperture_flux(image, 2.0 / survey.pixel_scale)
     return {
-        "mag": magnitude(flux, survey.zero_point),
+        "mag": magnitude(within, survey.zero_point),
+        "flux": image.sum((0, 1)),
         "background": light.background_rms(image),
         "x": galaxy.x * survey.pixel_scale,
         "y": galaxy.y * survey.pixel_scale,
