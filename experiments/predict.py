@@ -20,17 +20,15 @@ import numpy as np
 
 from experiments import progress
 from experiments.run import network_settings
-from experiments.sample import SURVEY
+from experiments.sample import survey_of
 from lensjax import checkpoint, predict, train
 
 
-def load(run_dir: Path):
+def load(run_dir: Path, settings: config.TrainConfig):
     """The trained model of a run, images -> (n, 5): the mean of its folds."""
-    settings = config.from_yaml(run_dir / "config.yaml", config.TrainConfig)
     setup = network_settings(settings)
     number = jnp.asarray(settings.folds, jnp.int32)
-    folds = train.Folds(number, *([number] * 4))
-    state = jax.eval_shape(lambda: train.start(setup, folds))
+    state = jax.eval_shape(lambda: train.start(setup, number))
     like = {"state": state, "epoch": _SCALAR, "step": _SCALAR}
     state = checkpoint.restore(run_dir / "checkpoints", like)["state"]
     params, untrained = state.best_params, np.asarray(state.best_epoch) == 0
@@ -55,7 +53,8 @@ def run(settings: config.PredictConfig) -> int:
     """Read, predict, write; returns the exit status."""
     run_dir = Path(settings.run_dir)
     try:
-        model = load(run_dir)
+        trained = config.from_yaml(run_dir / "config.yaml", config.TrainConfig)
+        model = load(run_dir, trained)
         facts = json.loads((run_dir / "provenance.json").read_text())
     except config.ConfigError:
         raise
@@ -67,7 +66,7 @@ def run(settings: config.PredictConfig) -> int:
             model,
             settings.cutouts,
             settings.out,
-            SURVEY,
+            survey_of(trained),
             strict=settings.strict,
             overwrite=settings.overwrite,
             batch_size=settings.batch_size,

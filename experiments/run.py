@@ -11,10 +11,12 @@ import jax
 import numpy as np
 
 from experiments import config
+from experiments.sample import survey_of
+from lensjax.batches import Folds
 from lensjax.catalogue import Catalogue, Listing
 from lensjax.network import Architecture
 from lensjax.sample import Sample
-from lensjax.train import Folds, Settings
+from lensjax.train import Settings
 
 
 class Job(NamedTuple):
@@ -31,6 +33,7 @@ class Job(NamedTuple):
 
 def network_settings(settings: config.TrainConfig) -> Settings:
     """The part of a configuration that compiled programs depend on."""
+    bands = survey_of(settings)
     return Settings(
         learning_rate=settings.learning_rate,
         batch_size=settings.batch_size,
@@ -38,8 +41,11 @@ def network_settings(settings: config.TrainConfig) -> Settings:
         weight_decay=settings.weight_decay,
         weight_theta_E=settings.weight_theta_E,
         scaling=settings.scaling,
+        zero_point=bands.zero_point,
         seed=settings.seed,
         architecture=Architecture(
+            size=bands.image_size,
+            bands=len(bands.bands),
             dropout=settings.dropout,
             # a GPU's own convolutions are its fastest, a CPU's are not
             convolution="tiles" if jax.default_backend() == "cpu" else "lax",
@@ -101,9 +107,14 @@ def fingerprint(path: Path) -> str:
         ) from error
 
 
-def records_of(folds: list[int], epoch: int, losses, rate: float) -> list[dict]:
-    """One record a fold of what an epoch came to, as metrics.jsonl has them."""
-    return [
+def records_of(
+    folds: list[int], epoch: int, losses, rate: float, empty=None
+) -> list[dict]:
+    """One record a fold of what an epoch came to, as metrics.jsonl has them.
+
+    `empty`: slots of endless batches that found no system, where there are any.
+    """
+    records = [
         {
             "fold": fold,
             "epoch": epoch,
@@ -116,6 +127,9 @@ def records_of(folds: list[int], epoch: int, losses, rate: float) -> list[dict]:
             folds, *map(np.asarray, losses), strict=True
         )
     ]
+    for record, slots in zip(records, [] if empty is None else empty, strict=False):
+        record["empty_slots"] = int(slots)
+    return records
 
 
 def append(path: Path, records: list[dict]) -> None:

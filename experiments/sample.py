@@ -12,32 +12,60 @@ if __name__ == "__main__":  # a wrong key is told before JAX is loaded
     config.check("sample")
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from astropy.io import fits
 
 from experiments import progress, provenance
-from lensjax import population, sample, survey, system, tables
-from lensjax.catalogue import Catalogue, Listing, plain
-from lensjax.cosmology import FlatLambdaCDM
-from lensjax.mock import arcs
-from lensjax.sample import Criteria, Sample
+from lensjax import cosmology, population, sample, survey, system, tables
+from lensjax.catalogue import Catalogue, Listing, ingested, plain
+from lensjax.proposals import Criteria
+from lensjax.sample import Sample
 from lensjax.survey import Survey
+from lensjax.system import Rendering
 
-SURVEY = survey.HSC
-COSMOLOGY = FlatLambdaCDM()
+COSMOLOGY = cosmology.PAPER
+
+
+def survey_of(settings: config.SampleConfig) -> Survey:
+    """The survey that a configuration names."""
+    return survey.named(settings.survey)
+
+
+def rendering_of(settings: config.SampleConfig, listing: Listing) -> Rendering:
+    """How the systems of a configuration become images."""
+    return Rendering(
+        survey_of(settings), listing.source_pixel_scale, settings.arc_noise
+    )
+
+
+def criteria_of(settings: config.SampleConfig) -> Criteria:
+    """What a configuration accepts."""
+    names = set(Criteria._fields) - {"cap"}
+    return Criteria(
+        cap=settings.most_in_bin, **{name: getattr(settings, name) for name in names}
+    )
 
 
 def catalogue_of(settings: config.SampleConfig) -> tuple[Catalogue, Listing]:
     """The galaxies that a configuration names: real stamps, or the population's."""
     if settings.data is not None:
         try:
-            catalogue, listing = plain.read(settings.data, SURVEY)
+            kind = ingested if ingested.is_ingested(settings.data) else plain
+            catalogue, listing = kind.read(
+                settings.data, survey_of(settings), settings.dither, settings.sources
+            )
         except ValueError as error:
             raise config.ConfigError(f"data: {error}") from error
     else:
         key = jax.random.fold_in(jax.random.key(settings.sample_seed), 0)
         catalogue, listing = population.catalogue(
-            key, settings.n_lenses, settings.n_sources, SURVEY, COSMOLOGY
+            key,
+            settings.n_lenses,
+            settings.n_sources,
+            survey_of(settings),
+            COSMOLOGY,
+            settings.dither,
         )
     progress.say(
         f"{len(listing.lens_id):,} lens galaxies and {len(listing.source_id):,} sources"
@@ -45,21 +73,34 @@ def catalogue_of(settings: config.SampleConfig) -> tuple[Catalogue, Listing]:
     )
     for note in listing.notes:
         progress.say(f"  note: {note}")
-    return catalogue, listing
+    return _boosted(catalogue, settings.source_boost), listing
+
+
+def _boosted(catalogue: Catalogue, magnitudes: float) -> Catalogue:
+    """The catalogue with brighter sources (paper, sect. 5.1)."""
+    if not magnitudes:
+        return catalogue
+    sources = catalogue.sources
+    flux, mag = sources.flux * 10 ** (0.4 * magnitudes), sources.mag - magnitudes
+    return catalogue._replace(sources=sources._replace(flux=flux, mag=mag))
+
+
+def pictured(catalogue: Catalogue, settings: config.SampleConfig) -> Catalogue:
+    """The catalogue that images are made of: without arcs where it is told so.
+
+    The sample is drawn with them: it is the same lenses that then lose their arcs
+    (paper, sect. 5.2).
+    """
+    if not settings.lens_only:
+        return catalogue
+    dark = jnp.zeros_like(catalogue.sources.flux)
+    return catalogue._replace(sources=catalogue.sources._replace(flux=dark))
 
 
 def sample_of(
     settings: config.SampleConfig, catalogue: Catalogue, listing: Listing
 ) -> Sample:
     """The sample that a configuration asks for."""
-    criteria = Criteria(
-        theta_E_min=settings.theta_E_min,
-        theta_E_max=settings.theta_E_max,
-        multiplicity=settings.multiplicity,
-        arc_peak=settings.arc_peak,
-        rotate=settings.rotate,
-        cap=settings.most_in_bin,
-    )
     key = jax.random.fold_in(jax.random.key(settings.sample_seed), 1)
     with progress.track("drawing systems", settings.size, "systems") as update:
         try:
@@ -67,9 +108,8 @@ def sample_of(
                 key,
                 settings.size,
                 catalogue,
-                SURVEY,
-                listing.source_pixel_scale,
-                criteria,
+                rendering_of(settings, listing),
+                criteria_of(settings),
                 COSMOLOGY,
                 progress=update,
             )
@@ -84,16 +124,15 @@ def save_images(
     folder: Path,
     drawn: Sample,
     catalogue: Catalogue,
-    listing: Listing,
-    bands: Survey = SURVEY,
+    rendering: Rendering,
 ) -> None:
     """One FITS file a system: extensions G, R, I, Z and the arcs alone, G_ARC, ..."""
+    bands = rendering.survey
 
     @jax.jit
     def render(row, catalogue):
-        image, source, psf = system.stamps(row, catalogue, listing.source_pixel_scale)
-        lensed = arcs(system.mass_of(row), row.beta_x, row.beta_y, source, psf, bands)
-        return image + lensed, lensed
+        image, arcs = system.layers(row, catalogue, rendering)
+        return image + arcs, arcs
 
     folder.mkdir(parents=True, exist_ok=True)
     numbers = drawn.systems.number
@@ -128,10 +167,11 @@ def run(settings: config.DrawConfig) -> int:
     drawn = sample_of(settings, catalogue, listing)
     for stale in (out / "images").glob("[0-9]" * 10 + ".fits"):  # of a former sample
         stale.unlink()
-    table = sample.to_table(drawn, catalogue, listing, SURVEY)
+    table = sample.to_table(drawn, catalogue, listing, survey_of(settings))
     table.meta["provenance"] = provenance.collect(settings, listing)
     if settings.save_images:
-        save_images(out / "images", drawn, catalogue, listing)
+        shown = pictured(catalogue, settings)
+        save_images(out / "images", drawn, shown, rendering_of(settings, listing))
     tables.write(table, out / "systems.parquet", overwrite=settings.overwrite)
     progress.say(f"{settings.size:,} systems in {out / 'systems.parquet'}")
     return 0

@@ -9,15 +9,15 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments import progress
+from experiments.feed import FromDisk, InMemory
 from experiments.run import Job, network_settings, read_metrics, write
-from experiments.sample import SURVEY
-from lensjax import evaluate, mock, plots, system, train
-from lensjax.catalogue import Catalogue
-from lensjax.system import System
-from lensjax.train import Data
+from experiments.sample import pictured, rendering_of
+from lensjax import evaluate, plots, system, train
+
+PIECE = 512  # held-out rows that are judged at a time
 
 
-def conclude(job: Job, data: Data, state: train.State) -> dict:
+def conclude(job: Job, feed: InMemory | FromDisk, state: train.State) -> dict:
     """Judge the best epochs on held-out lens galaxies: pictures, then summary.json."""
     settings, systems, folds = job.settings, job.sample.systems, job.folds
     truth = np.asarray(train.targets(systems))
@@ -27,24 +27,22 @@ def conclude(job: Job, data: Data, state: train.State) -> dict:
         for r, n in zip(folds.validation, folds.n_validation, strict=True)
     ]
 
+    rendering = rendering_of(settings, job.listing)
+
     @jax.jit
     def answer(params, rows, data):
-        return train.predict(
-            params,
-            rows,
-            data,
-            network_settings(settings),
-            SURVEY,
-            job.listing.source_pixel_scale,
-        )
+        setup = network_settings(settings)
+        return train.predict(params, rows, data, setup, rendering)
 
     state = jax.device_get(state)
     predicted = []
     for k, r in enumerate(held_out):
         params = jax.tree.map(lambda a, k=k: a[k], state.best_params)
-        predicted.append(
-            np.asarray(answer(params, folds.validation[k], data))[: len(r)]
-        )
+        answers = []
+        for first in range(0, len(r), PIECE):
+            some = np.resize(r[first : first + PIECE], min(PIECE, len(r)))
+            answers.append(np.asarray(answer(params, some, feed.rows(some))))
+        predicted.append(np.concatenate(answers)[: len(r)])
     records = read_metrics(job.run_dir / "metrics.jsonl")
     last = [r["fold"] for r in records if r["epoch"] == records[-1]["epoch"]]
     lost = [r["fold"] for r in records[-len(last) :] if r["val_loss"] is None]
@@ -73,15 +71,11 @@ def conclude(job: Job, data: Data, state: train.State) -> dict:
     wide = systems.log_flux_ratio + 3 * np.log10(systems.sie.theta_E)
     order = np.argsort(-wide[held_out])
     shown = order[:: max(1, len(order) // 48)][:12]
-    images, arcs = jax.jit(_pictures, static_argnums=2)(
-        jax.tree.map(lambda a: a[held_out[shown]], systems),
-        job.catalogue,
-        job.listing.source_pixel_scale,
-    )
+    images, arcs = _pictures(job, feed, held_out[shown])
     plots.mocks(
         np.asarray(images),
         truth[held_out][shown],
-        SURVEY,
+        rendering.survey,
         job.run_dir / "mocks.png",
         predicted[shown],
         "held-out mocks and, beneath, their arcs alone; critical curve: truth dashed, "
@@ -98,16 +92,18 @@ def conclude(job: Job, data: Data, state: train.State) -> dict:
     return summary
 
 
-def _pictures(rows: System, catalogue: Catalogue, pixel_scale: float):
-    """Mocks, and their arcs alone."""
+def _pictures(job: Job, feed: InMemory | FromDisk, rows: np.ndarray):
+    """Mocks (N, n, n, band), and their arcs alone."""
+    data = feed.rows(rows)
+    catalogue = data.catalogue or pictured(job.catalogue, job.settings)
+    rendering = rendering_of(job.settings, job.listing)
 
-    def one(row):
-        image, source, psf = system.stamps(row, catalogue, pixel_scale)
-        lens = system.mass_of(row)
-        arcs = mock.arcs(lens, row.beta_x, row.beta_y, source, psf, SURVEY)
-        return image + arcs, arcs
+    @jax.jit
+    def layers(systems, catalogue):
+        return jax.lax.map(lambda s: system.layers(s, catalogue, rendering), systems)
 
-    return jax.lax.map(one, rows)
+    images, arcs = layers(jax.tree.map(lambda a: a[rows], data.systems), catalogue)
+    return images + arcs, arcs
 
 
 def show(summary: dict, run_dir: Path) -> None:

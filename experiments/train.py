@@ -8,6 +8,7 @@ run_dir resumes a run that was stopped, and repeats nothing.
 import json
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ if __name__ == "__main__":  # a wrong key is told before JAX is loaded
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from experiments import progress, provenance
+from experiments.feed import FromDisk, InMemory
 from experiments.run import (
     Job,
     append,
@@ -32,14 +33,24 @@ from experiments.run import (
     records_of,
     write,
 )
-from experiments.sample import SURVEY, catalogue_of, sample_of
+from experiments.sample import (
+    COSMOLOGY,
+    catalogue_of,
+    criteria_of,
+    pictured,
+    rendering_of,
+    sample_of,
+    survey_of,
+)
 from experiments.signals import Signals, Stopped, stop_on_signals
 from experiments.summary import conclude, show
+from lensjax import batches, checkpoint, endless, proposals, sample, tables, train
 from lensjax import catalogue as catalogues
-from lensjax import checkpoint, sample, tables, train
-from lensjax.train import Data
+from lensjax.batches import Data
+from lensjax.endless import Endless
 
 KEEP_AT_MOST = 6e9  # bytes of images that keep_images=auto holds in memory
+STREAMED = 16  # steps whose galaxies are read from disk at a time
 
 
 def prepare(settings: config.TrainConfig, run_dir: Path) -> Job:
@@ -55,12 +66,12 @@ def prepare(settings: config.TrainConfig, run_dir: Path) -> Job:
     lens_index = drawn.systems.lens_index
     try:
         part = catalogues.split(listing.lens_id)
-        folds = train.split_rows(part, lens_index, settings.folds)
-        steps = train.steps_per_epoch(part, lens_index, settings.batch_size)
+        folds = batches.split_rows(part, lens_index, settings.folds)
+        steps = batches.steps_per_epoch(part, lens_index, settings.batch_size)
     except ValueError as error:
         raise config.ConfigError(str(error)) from error
     if not begun:
-        table = sample.to_table(drawn, catalogue, listing, SURVEY)
+        table = sample.to_table(drawn, catalogue, listing, survey_of(settings))
         tables.write(table, run_dir / "systems.parquet", overwrite=True)
         facts = provenance.collect(settings, listing) | {"sample": drawn.counts}
         write(run_dir / "provenance.json", json.dumps(facts, indent=2) + "\n")
@@ -68,22 +79,36 @@ def prepare(settings: config.TrainConfig, run_dir: Path) -> Job:
     return Job(settings, run_dir, catalogue, listing, drawn, folds, steps)
 
 
-def data_of(job: Job) -> Data:
-    """What the training step reads: rows to render, or images kept in memory."""
+def feed_of(job: Job) -> InMemory | FromDisk:
+    """What the training step reads: images or galaxies in memory, or from disk."""
     settings, systems = job.settings, job.sample.systems
-    size = len(systems.number) * np.prod(job.catalogue.lenses.image.shape[1:]) * 4
+    rendering = rendering_of(settings, job.listing)
+    shown = pictured(job.catalogue, settings)
+    if not isinstance(shown.lenses.image, jax.Array):
+        if settings.endless:
+            raise config.ConfigError(
+                "endless=true needs all galaxies in memory: set stream=false"
+            )
+        return FromDisk(systems, shown, job.folds, network_settings(settings), STREAMED)
+    bands = rendering.survey
+    size = len(systems.number) * bands.image_size**2 * len(bands.bands) * 4
     on_cpu = jax.default_backend() == "cpu"
-    keep = settings.keep_images
+    keep, images = settings.keep_images, None
     if keep == "true" or (keep == "auto" and on_cpu and size < KEEP_AT_MOST):
         with progress.track("rendering mocks", len(systems.number), "mocks") as update:
-            images = train.render_all(
-                systems, job.catalogue, SURVEY, job.listing.source_pixel_scale, update
-            )
-        return Data(jax.tree.map(jnp.asarray, systems), None, images)
-    return Data(jax.tree.map(jnp.asarray, systems), job.catalogue, None)
+            images = batches.render_all(systems, shown, rendering, update)
+    rows = jax.tree.map(jnp.asarray, systems)
+    if not settings.endless:
+        return InMemory(Data(rows, shown if images is None else None, images))
+    criteria = criteria_of(settings)
+    key = jax.random.fold_in(jax.random.key(settings.sample_seed), 1)
+    # arcs are judged as the sample's were, also where pictures have none
+    pool = proposals.pool(key, job.catalogue, bands, criteria, COSMOLOGY)
+    share = jnp.asarray(endless.thinning(job.sample, criteria))
+    return InMemory(Data(rows, shown, images, pool, share))
 
 
-def fit(job: Job, data: Data, signals: Signals) -> train.State:
+def fit(job: Job, feed: InMemory | FromDisk, signals: Signals) -> train.State:
     """Train to the last epoch, from the latest checkpoint if there is one.
 
     Ends early where every fold has diverged.  Raises Stopped, the state saved, at the
@@ -93,13 +118,13 @@ def fit(job: Job, data: Data, signals: Signals) -> train.State:
     program = train.compile(
         network_settings(settings),
         steps,
-        len(settings.folds),
-        SURVEY,
-        job.listing.source_pixel_scale,
+        job.folds,
+        rendering_of(settings, job.listing),
         jax.local_devices()[: settings.devices or None],
+        endless_of(settings),
     )
     folder, metrics = job.run_dir / "checkpoints", job.run_dir / "metrics.jsonl"
-    state = train.start(network_settings(settings), job.folds)
+    state = train.start(network_settings(settings), job.folds.number)
     epoch, step = 0, 0
     if checkpoint.latest(folder) is not None:
         saved = checkpoint.restore(folder, _saved(state, 0, 0))
@@ -108,9 +133,11 @@ def fit(job: Job, data: Data, signals: Signals) -> train.State:
     records = keep_epochs(metrics, epoch)
     state, folds = program.place((state, job.folds))
     # no step at all, to compile: neither a signal nor the clock need wait for it later
-    state = program.run(state, folds, data, epoch, step, step)
+    state = program.run(state, folds, feed.training(epoch, step, step), epoch, 0, 0)
+    state = program.validate(state, folds, feed.validation(0, 0), 0, 0)
     jax.block_until_ready(state.loss_sum)
-    saved_at, dispatch = time.monotonic(), 1
+    saved_at = time.monotonic()
+    pace = _Pace(feed, settings.steps_per_dispatch)
 
     def save():
         nonlocal saved_at
@@ -119,6 +146,11 @@ def fit(job: Job, data: Data, signals: Signals) -> train.State:
 
     def due():
         return time.monotonic() - saved_at > settings.checkpoint_seconds
+
+    def heed_signals():
+        if signals.received:
+            save()
+            raise Stopped(signals.received)
 
     def done():
         return (epoch * steps + step) * settings.batch_size * len(settings.folds)
@@ -130,29 +162,30 @@ def fit(job: Job, data: Data, signals: Signals) -> train.State:
         while epoch < settings.epochs and not diverged(records, settings.folds):
             seconds, from_step = 0.0, step
             while step < steps:
-                to = min(step + dispatch, steps)
-                began = time.monotonic()
-                state = program.run(state, folds, data, epoch, step, to)
-                jax.block_until_ready(state.loss_sum)
+                to = min(step + pace.dispatch, steps)
+                with pace.timed() as took:
+                    data = feed.training(epoch, step, to)
+                    state = program.run(state, folds, data, epoch, step, to)
+                    jax.block_until_ready(state.loss_sum)
                 step, signals.unsaved = to, True
-                took = time.monotonic() - began
-                seconds += took
-                # about a second each: soon to stop, and few of them
-                if took < 0.5:
-                    dispatch = min(2 * dispatch, settings.steps_per_dispatch)
-                elif took > 2:
-                    dispatch = max(dispatch // 2, 1)
+                seconds += took()
                 if step < steps:
                     update(done(), note)
-                if signals.received:
-                    save()
-                    raise Stopped(signals.received)
+                heed_signals()
                 if step < steps and due():
                     save()
-            state, losses = program.finish(state, folds, data, epoch, steps)
+            state = state._replace(validation_sum=jnp.zeros_like(state.validation_sum))
+            for block in range(0, program.blocks, pace.dispatch):
+                to = min(block + pace.dispatch, program.blocks)
+                data = feed.validation(block, to)
+                state = program.validate(state, folds, data, block, to)
+                jax.block_until_ready(state.validation_sum)
+                heed_signals()
+            empty = jax.device_get(state.empty) if settings.endless else None
+            state, losses = program.finish(state, folds, epoch)
             rate = (steps - from_step) * settings.batch_size / max(seconds, 1e-9)
             epoch, step = epoch + 1, 0
-            new = records_of(settings.folds, epoch, losses, rate)
+            new = records_of(settings.folds, epoch, losses, rate, empty)
             append(metrics, new)
             records += new
             note = "validation loss " + " ".join(f"{v:.4f}" for v in losses[1])
@@ -164,6 +197,37 @@ def fit(job: Job, data: Data, signals: Signals) -> train.State:
     if signals.received:
         raise Stopped(signals.received)
     return state
+
+
+class _Pace:
+    """How many steps go into one dispatch: about a second's, soon to stop, and few."""
+
+    def __init__(self, feed: InMemory | FromDisk, most: int):
+        self.fixed = isinstance(feed, FromDisk)
+        self.most = most
+        self.dispatch = feed.dispatch if self.fixed else 1
+
+    @contextmanager
+    def timed(self):
+        took = []
+        began = time.monotonic()
+        yield lambda: took[0]
+        took.append(time.monotonic() - began)
+        if self.fixed:
+            return
+        if took[0] < 0.5:
+            self.dispatch = min(2 * self.dispatch, self.most)
+        elif took[0] > 2:
+            self.dispatch = max(self.dispatch // 2, 1)
+
+
+def endless_of(settings: config.TrainConfig) -> Endless | None:
+    """How training systems are drawn within the step, if they are."""
+    if not settings.endless:
+        return None
+    return Endless(
+        criteria_of(settings), COSMOLOGY, settings.proposals, settings.candidates
+    )
 
 
 def _saved(state: train.State, epoch: int, step: int) -> dict[str, Any]:
@@ -192,9 +256,9 @@ def run(settings: config.TrainConfig) -> int:
                 f"run {run_dir} (to resume it: the same command with run_dir={run_dir})"
             )
             job = prepare(settings, run_dir)
-            data = data_of(job)
-            state = fit(job, data, signals)
-            show(conclude(job, data, state), run_dir)
+            feed = feed_of(job)
+            state = fit(job, feed, signals)
+            show(conclude(job, feed, state), run_dir)
     except Stopped as stopped:
         progress.say(
             f"stopped; the same command with run_dir={run_dir} goes on from here"

@@ -6,7 +6,6 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from lensjax import system
 from lensjax.catalogue import Lenses
 from lensjax.system import System
 from lensjax.train import TARGETS
@@ -74,13 +73,15 @@ class LightOnly(NamedTuple):
         """Answers (N, 5) in the order of `TARGETS`."""
         features = (_features(systems, lenses) - self.middle) / self.width
         theta_E = _quadratic(features) @ self.coefficients
-        light = system.light_of(lenses, systems.lens_index, systems.rotation)
+        s = systems
+        light = (s.light_x, s.light_y, s.light_ex, s.light_ey)
         return np.stack([*(np.asarray(v, float) for v in light), theta_E], -1)
 
 
 def _features(systems: System, lenses: Lenses) -> np.ndarray:
     mag = np.asarray(lenses.mag, float)[np.asarray(systems.lens_index)]
-    return np.concatenate([mag[:, 2:3], -np.diff(mag, axis=1)], 1)
+    middle = min(2, mag.shape[1] - 1)  # i, of griz
+    return np.concatenate([mag[:, middle : middle + 1], -np.diff(mag, axis=1)], 1)
 
 
 def _quadratic(x: np.ndarray) -> np.ndarray:

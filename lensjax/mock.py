@@ -7,6 +7,7 @@ image of the lens galaxy.  Every step can be differentiated.
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
@@ -51,7 +52,7 @@ def render(
     source : Source
         The background galaxy.
     psf : array (k, k, band)
-        Effective PSF on the survey's pixels.
+        Effective PSF on the survey's pixels, or finer (`Survey.psf_oversampling`).
     survey : Survey
         Pixel scale and size; static under jit.
     supersampling : int
@@ -60,7 +61,8 @@ def render(
     Returns
     -------
     array (n, n, band)
-        Counts per pixel.  The arcs' own Poisson noise is neglected, as in the paper.
+        Counts per pixel.  The arcs' own Poisson noise is neglected, as in the paper;
+        `photon_noise` makes some.
     """
     return lens_image + arcs(lens, beta_x, beta_y, source, psf, survey, supersampling)
 
@@ -75,18 +77,31 @@ def arcs(
     supersampling: int = SUPERSAMPLING,
 ) -> Array:
     """The lensed source alone, as the survey would see it; see `render`."""
-    n = survey.image_size + 2 * MARGIN
+    n, finer = survey.image_size + 2 * MARGIN, survey.psf_oversampling
+    supersampling = -(-supersampling // finer) * finer
     ray_scale = survey.pixel_scale / supersampling
     x, y = ray_grid(n * supersampling, ray_scale, source.image.dtype)
 
-    # the barrier keeps XLA from tracing each ray anew for every pixel that it reads
-    source_x, source_y = lax.optimization_barrier(_lens.ray_shoot(lens, x, y))
+    source_x, source_y = _lens.ray_shoot(lens, x, y)
     # lensing keeps surface brightness: what the ray meets is what the observer sees
     brightness = surface_brightness(source, source_x - beta_x, source_y - beta_y)
     seen = brightness * ray_scale**2
 
-    recorded = _psf.blur_and_sample(seen, psf, supersampling) * source.flux[None, None]
-    return recorded[MARGIN:-MARGIN, MARGIN:-MARGIN]
+    recorded = _psf.blur_and_sample(seen, psf, supersampling, finer)
+    return (recorded * source.flux[None, None])[MARGIN:-MARGIN, MARGIN:-MARGIN]
+
+
+def photon_noise(key: Array, counts: Array, survey: Survey) -> Array:
+    """Noise of `counts` (n, n, band) of light, same unit, zero where they are.
+
+    Gaussian with the Poisson variance: jax.random.poisson has no gradient.
+    """
+    gain = jnp.asarray(survey.gain, counts.dtype)[None, None]
+    variance = jnp.maximum(counts, 0) / gain
+    # the root has no slope at zero
+    sigma = jnp.sqrt(jnp.where(variance > 0, variance, 1))
+    noise = sigma * jax.random.normal(key, counts.shape, counts.dtype)
+    return jnp.where(variance > 0, noise, 0)
 
 
 def ray_grid(n: int, scale: float, dtype) -> tuple[Array, Array]:
@@ -110,9 +125,15 @@ def surface_brightness(source: Source, x: Array, y: Array) -> Array:
     right, up = (column - left)[..., None], (row - low)[..., None]
     corner = low.astype(int) * (m + 2) + left.astype(int)
 
-    def pixel(offset):
-        return pixels.at[corner + offset].get(mode="promise_in_bounds")
+    # a loop over the two rows: XLA does not fuse across it, and would otherwise trace
+    # each ray anew for every pixel and band that it reads
+    def add(total, one):
+        at = corner + one * (m + 2)
+        west = pixels.at[at].get(mode="promise_in_bounds")
+        east = pixels.at[at + 1].get(mode="promise_in_bounds")
+        share = jnp.where(one == 0, 1 - up, up)
+        return total + share * (west * (1 - right) + east * right), None
 
-    bottom = pixel(0) * (1 - right) + pixel(1) * right
-    top = pixel(m + 2) * (1 - right) + pixel(m + 3) * right
-    return (bottom * (1 - up) + top * up) / source.pixel_scale**2
+    nothing = jnp.zeros((*x.shape, pixels.shape[1]), pixels.dtype)
+    total, _ = lax.scan(add, nothing, jnp.arange(2, dtype=corner.dtype))
+    return total / source.pixel_scale**2

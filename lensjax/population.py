@@ -5,6 +5,7 @@ seeing and noise.  docs/mocks.md gives the source of each figure and says where 
 draws look like real HSC cutouts and where they do not.
 """
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -16,7 +17,7 @@ from lensjax import catalogue as _catalogue
 from lensjax import cosmology, light, psf
 from lensjax.catalogue import Catalogue, Lenses, Listing, Sources
 from lensjax.cosmology import FlatLambdaCDM
-from lensjax.mock import MARGIN, ray_grid
+from lensjax.mock import MARGIN, photon_noise, ray_grid
 from lensjax.survey import Survey
 
 # Colours and K_i = m_i - M_r - DM of passive galaxies in HSC griz against redshift.
@@ -33,7 +34,6 @@ FINE_PIXELS = 3  # along the side of a survey pixel, for the light of lens galax
 STAMP = 96  # side of a source stamp [pixel]
 SOURCE_PIXEL_SCALE = 0.03  # [arcsec], as HST's drizzled images
 SOURCE_FWHM = 0.10  # of HST's PSF in them [arcsec]
-MOST_NEIGHBOURS = 8
 MOST_CLUMPS = 4
 SEEINGS = 256  # different PSFs in a drawn catalogue
 
@@ -43,7 +43,7 @@ class Ellipticals(NamedTuple):
 
     z: Array
     vdisp: Array  # [km/s]
-    mag: Array  # (n, band) total AB magnitude
+    mag: Array  # (n, band) total AB magnitude, griz as drawn
     radius: Array  # circularised half-light radius [arcsec]
     sersic: Array  # Sersic index
     q: Array  # axis ratio of the light
@@ -95,6 +95,16 @@ def ellipticals(key: Array, n: int, cosmo: FlatLambdaCDM) -> Ellipticals:
     return jax.tree.map(lambda a: a[bright], drawn)
 
 
+def in_bands(mag: Array, survey: Survey) -> Array:
+    """Magnitudes (..., 4) in griz as those (..., band) in the survey's bands.
+
+    Euclid's VIS sees r, i and z together: the mean of their flux densities.
+    """
+    red = -2.5 * jnp.log10((10 ** (-0.4 * mag[..., 1:])).mean(-1))
+    seen = {"VIS": red} | {b: mag[..., k] for k, b in enumerate("GRIZ")}
+    return jnp.stack([seen[band] for band in survey.bands], -1)
+
+
 def _inverse_transform(key: Array, axis: Array, density: Array, n: int) -> Array:
     """`n` draws from a density given on an even axis."""
     steps = (density[1:] + density[:-1]) / 2
@@ -114,8 +124,9 @@ def redshift_and_dispersion(
     def distance2(width, theirs, own):
         return jnp.where(jnp.isfinite(own), ((theirs - own) / width) ** 2, 0)
 
+    i = min(2, mag.shape[0] - 1)
     colours = jnp.diff(among.mag, axis=-1) - jnp.diff(mag)[None]
-    chi2 = distance2(0.2, among.mag[:, 2], mag[2]) + ((colours / 0.1) ** 2).sum(-1)
+    chi2 = distance2(0.2, among.mag[:, i], mag[i]) + ((colours / 0.1) ** 2).sum(-1)
     chi2 += distance2(0.05, among.z, z) + distance2(20.0, among.vdisp, vdisp)
     # far from all of them the softer of two widths decides, so that someone is drawn
     chi2 = jnp.minimum(chi2, 20 + chi2 / 100)
@@ -131,39 +142,50 @@ def seeing(key: Array, survey: Survey, size: int = 43) -> Array:
     scatter = 0.07 * jax.random.normal(k_common) + 0.10 * jax.random.normal(
         k_band, (bands,)
     )
-    fwhm = jnp.clip(jnp.array(survey.fwhm) * jnp.exp(scatter), 0.45, 1.2)
+    fwhm = jnp.array(survey.fwhm)
+    # there is no seeing in space
+    scatter = jnp.where(fwhm > 0.3, scatter, 0.1 * scatter)
+    fwhm = fwhm * jnp.clip(jnp.exp(scatter), 0.7, 1.6)
     beta = jax.random.uniform(k_beta, (bands,), minval=2.5, maxval=4.5)
     # the ellipticity is (a^2 - b^2) / (a^2 + b^2); a Moffat's (a - b) / (a + b) is half
     e1, e2 = 0.005 * jax.random.normal(k_shape, (2, bands))
+    scale = survey.pixel_scale / survey.psf_oversampling
     return jax.vmap(
-        lambda f, b, u, v: psf.moffat(f, b, u, v, size, survey.pixel_scale),
-        out_axes=-1,
+        lambda f, b, u, v: psf.moffat(f, b, u, v, size, scale), out_axes=-1
     )(fwhm, beta, e1, e2)
 
 
-def cutout(key: Array, galaxy: Ellipticals, kernel: Array, survey: Survey) -> Array:
-    """Image (n, n, band) [counts] of one galaxy: Sersic light, neighbours, noise."""
+def cutout(
+    key: Array, galaxy: Ellipticals, kernel: Array, survey: Survey, room: int = 0
+) -> Array:
+    """Image (n, n, band) [counts] of one galaxy: Sersic light, neighbours, noise.
+
+    n is the survey's image size and, on each side, `room` to shift it in.
+    """
     k_near, k_noise = jax.random.split(key)
-    n = survey.image_size + 2 * MARGIN
+    n = survey.image_size + 2 * room + 2 * MARGIN
     scale = survey.pixel_scale / FINE_PIXELS
     x, y = ray_grid(n * FINE_PIXELS, scale, float)
-    counts = 10 ** (-0.4 * (galaxy.mag - survey.zero_point))
+    counts = 10 ** (-0.4 * (in_bands(galaxy.mag, survey) - survey.zero_point))
     profile = light.sersic(x, y, galaxy.radius, galaxy.sersic, galaxy.q, galaxy.phi)
     scene = profile[..., None] * counts[None, None]
     scene += neighbours(k_near, x, y, survey)
-    image = psf.blur_and_sample(scene * scale**2, kernel, FINE_PIXELS)
+    finer = survey.psf_oversampling
+    image = psf.blur_and_sample(scene * scale**2, kernel, FINE_PIXELS, finer)
     return observe(k_noise, image[MARGIN:-MARGIN, MARGIN:-MARGIN], survey)
 
 
 def neighbours(key: Array, x: Array, y: Array, survey: Survey) -> Array:
-    """Surface brightness (..., band) of field galaxies at (x, y) [arcsec]: about three.
+    """Surface brightness (..., band) of field galaxies at the grid (x, y) [arcsec].
 
     Poisson(3) to i = 26 in a 10.8 arcsec square, exponential discs and a few red ones.
     """
     k_number, k_place, k_mag, k_colour, k_size, k_shape = jax.random.split(key, 6)
-    most = MOST_NEIGHBOURS
-    half = survey.image_size * survey.pixel_scale / 2
-    there = jnp.arange(most) < jax.random.poisson(k_number, 3.0)
+    margin = MARGIN * FINE_PIXELS / x.shape[0]  # lies outside the cutout
+    half = x.shape[0] * survey.pixel_scale / FINE_PIXELS * (0.5 - margin)
+    expected = 3.0 * (2 * half / 10.752) ** 2
+    most = int(expected + 3 * math.sqrt(expected))
+    there = jnp.arange(most) < jax.random.poisson(k_number, expected)
     x0, y0 = jax.random.uniform(k_place, (2, most), minval=-half, maxval=half)
     # none on top of the lens: what lies there is part of its light
     there &= jnp.hypot(x0, y0) > 1.5
@@ -176,7 +198,8 @@ def neighbours(key: Array, x: Array, y: Array, survey: Survey) -> Array:
     mag = jnp.stack(
         [i + colour[:, 0] + colour[:, 1], i + colour[:, 1], i, i - colour[:, 2]], -1
     )
-    counts = jnp.where(there[:, None], 10 ** (-0.4 * (mag - survey.zero_point)), 0)
+    counts = 10 ** (-0.4 * (in_bands(mag, survey) - survey.zero_point))
+    counts = jnp.where(there[:, None], counts, 0)
     radius = (
         0.3
         * 10 ** (-0.1 * (i - 24))
@@ -198,18 +221,16 @@ def observe(key: Array, image: Array, survey: Survey) -> Array:
     """One noisy coadd of `image` (n, n, band) [counts].
 
     Sky noise of the survey's level, with its scatter from place to place and the slight
-    correlation that resampling leaves between neighbouring pixels; photon noise is
-    Gaussian with the Poisson variance: jax.random.poisson has no gradient.
+    correlation that resampling leaves between neighbouring pixels; photon noise.
     """
     k_level, k_sky, k_photon = jax.random.split(key, 3)
-    scatter = jnp.array([0.25, 0.25] + [0.30] * (len(survey.bands) - 2))
+    scatter = jnp.array([0.30 if band in "IZ" else 0.25 for band in survey.bands])
     level = jnp.exp(scatter * jax.random.normal(k_level, scatter.shape))
     sigma = jnp.array(survey.sky_sigma) * level
     white = jax.random.normal(k_sky, image.shape)
     near = sum(jnp.roll(white, step, axis) for step in (1, -1) for axis in (0, 1))
     sky = (white + 0.1 * near) / np.sqrt(1 + 4 * 0.1**2) * sigma[None, None]
-    photon = jnp.sqrt(jnp.maximum(image, 0) / survey.gain)
-    return image + sky + photon * jax.random.normal(k_photon, image.shape)
+    return image + sky + photon_noise(k_photon, image, survey)
 
 
 def _counts_slope(
@@ -287,8 +308,12 @@ def source(
         edge < 0.8, 1, jnp.cos(jnp.pi / 2 * jnp.clip(edge - 0.8, 0, 0.2) / 0.2)
     )
     shape = shape * taper[..., None] ** 2
-    counts = 10 ** (-0.4 * (mag - survey.zero_point))
-    return shape / shape.sum((0, 1))[None, None] * counts[None, None], z, mag
+    shape = shape / shape.sum((0, 1))[None, None]
+    seen = in_bands(mag, survey)
+    if survey.bands == ("VIS",):
+        shape = shape[..., 1:].mean(-1, keepdims=True)
+    counts = 10 ** (-0.4 * (seen - survey.zero_point))
+    return shape * counts[None, None], z, seen
 
 
 def _gaussian_blur(image: Array, fwhm: float) -> Array:
@@ -302,9 +327,17 @@ def _gaussian_blur(image: Array, fwhm: float) -> Array:
 
 
 def catalogue(
-    key: Array, n_lenses: int, n_sources: int, survey: Survey, cosmo: FlatLambdaCDM
+    key: Array,
+    n_lenses: int,
+    n_sources: int,
+    survey: Survey,
+    cosmo: FlatLambdaCDM,
+    room: int = 0,
 ) -> tuple[Catalogue, Listing]:
-    """A catalogue of drawn galaxies, as if read from disk; fixed by its key."""
+    """A catalogue of drawn galaxies, as if read from disk; fixed by its key.
+
+    Cutouts have `room` pixels more on each side than the survey's.
+    """
     k_lens, k_image, k_psf, k_source = jax.random.split(key, 4)
     galaxies = jax.jit(ellipticals, static_argnums=1)(k_lens, n_lenses, cosmo)
     kernels = jax.jit(jax.vmap(lambda k: seeing(k, survey)))(
@@ -316,7 +349,7 @@ def catalogue(
     def stamp(i):
         galaxy = jax.tree.map(lambda a: a[i], galaxies)
         kernel = kernels[which[i]]
-        image = cutout(jax.random.fold_in(k_image, i), galaxy, kernel, survey)
+        image = cutout(jax.random.fold_in(k_image, i), galaxy, kernel, survey, room)
         return image, _catalogue.measure(image, kernel, survey)
 
     def one_source(i):

@@ -62,7 +62,9 @@ def centre(kernel: ArrayLike) -> np.ndarray:
     return centred
 
 
-def blur_and_sample(fine: Array, kernel: Array, factor: int) -> Array:
+def blur_and_sample(
+    fine: Array, kernel: Array, factor: int, oversampling: int = 1
+) -> Array:
     """What the survey's pixels record of a finely sampled image, seen through a PSF.
 
     Parameters
@@ -74,6 +76,9 @@ def blur_and_sample(fine: Array, kernel: Array, factor: int) -> Array:
         Effective PSF on the survey's pixels, k odd; wider than n, it is cut to n.
     factor : int
         Fine pixels along the side of one survey pixel.
+    oversampling : int
+        Kernel pixels along the side of one survey pixel, odd, a divisor of `factor`:
+        for a PSF that the survey's pixels undersample.
 
     Returns
     -------
@@ -86,6 +91,11 @@ def blur_and_sample(fine: Array, kernel: Array, factor: int) -> Array:
     interpolation; right for seeing above two pixels), so of the fine image only the low
     frequencies count: one large transform forward, a small one back.
     """
+    if oversampling > 1:
+        o = oversampling
+        finer = blur_and_sample(fine, kernel, factor // o)
+        # of each survey pixel the kernel pixel in its middle, for all of them
+        return finer[o // 2 :: o, o // 2 :: o] * o**2
     n = fine.shape[0] // factor
     k = kernel.shape[0]
     if k > n:

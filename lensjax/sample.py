@@ -1,12 +1,12 @@
 """Samples of mock systems: proposals drawn, solved and accepted; rows, no images.
 
-A row says who lenses whom, from where and with which mass; `render` makes its image
-when it is wanted.  Proposals are numbered, and each is a function of the sample's key
-and its number alone: the same key gives the same table, whatever the batches or
+A row says who lenses whom, from where and with which mass; `system.render` makes its
+image when it is wanted.  Proposals are numbered, and each is a function of the sample's
+key and its number alone: the same key gives the same table, whatever the batches or
 devices.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -16,278 +16,200 @@ import numpy as np
 from astropy.table import Table
 from jax import Array
 
-from lensjax import cosmology, images, population, sie, system
-from lensjax.catalogue import Catalogue, Lenses, Listing
+from lensjax import blocks, cosmology, mock, proposals, sie
+from lensjax import system as _system
+from lensjax.admission import Desk
+from lensjax.catalogue import Catalogue, Lenses, Listing, Sources
 from lensjax.cosmology import FlatLambdaCDM
-from lensjax.population import Ellipticals
-from lensjax.sie import SIE
+from lensjax.proposals import Criteria, Pool
 from lensjax.survey import Survey
-from lensjax.system import System
+from lensjax.system import Rendering, System
 
-CENTRE_SCATTER = 0.05  # of mass against light, as the paper: [arcsec]
-AXIS_RATIO_SCATTER = 0.05
-ANGLE_SCATTER = 0.17  # [rad]
-LEAST_AXIS_RATIO = 0.2
-REACH = 1.21  # caustic and cut of any SIE with q >= 0.2 lie within 1.21 theta_E
-CAP_BIN = 0.1  # width of the bins of theta_E that `Criteria.cap` speaks of [arcsec]
+COARSE = 2  # rays along a pixel's side for a look at the arcs
+DOUBT = 0.05  # so close to the least peak a mock's full number of rays decides
 
-
-class Criteria(NamedTuple):
-    """Which proposals are accepted; static under jit."""
-
-    theta_E_min: float = 0.5  # [arcsec]
-    theta_E_max: float = 5.0
-    multiplicity: str = "both"  # both, doubles or quads
-    arc_peak: float = 1.0  # least peak of the arcs in i [background RMS]
-    rotate: bool = False  # turn lens images by a random multiple of 90 degrees
-    cap: int = 0  # most systems in each 0.1 arcsec bin of theta_E; 0: no cap
-
+PATIENCE = 20_000  # candidates in a row whose arcs are all too faint
 
 DEFAULT_CRITERIA = Criteria()
 
 
 class Sample(NamedTuple):
-    """Accepted systems and how many proposals they took."""
+    """Accepted systems, how many proposals they took, and what they stand for."""
 
     systems: System
     counts: dict[str, int]
-
-
-def propose(
-    key: Array,
-    number: Array,
-    catalogue: Catalogue,
-    field: Ellipticals | None,
-    criteria: Criteria,
-    cosmo: FlatLambdaCDM,
-    strongest: Array,
-) -> tuple[System, Array]:
-    """Proposal `number` of a sample, and whether it is worth solving.
-
-    A lens and a source are picked from the catalogue, each galaxy as likely as the
-    next, and the source is placed anywhere behind the lens.  `strongest` is the largest
-    weight times squared Einstein radius in the catalogue: positions are drawn close
-    behind each lens and the draw is kept in proportion to that area, which amounts to
-    one region of the same size behind all.  `field` holds the galaxies among which
-    unknown redshifts and dispersions are drawn; None where the catalogue knows them
-    all.
-    """
-    keys = jax.random.split(jax.random.fold_in(key, number), 10)
-    lenses, sources, _ = catalogue
-    i = jax.random.randint(keys[0], (), 0, lenses.z.shape[0])
-    j = jax.random.randint(keys[1], (), 0, sources.z.shape[0])
-    turns = 4 if criteria.rotate else 1
-    rotation = jax.random.randint(keys[2], (), 0, turns)
-
-    z_lens, vdisp = lenses.z[i], lenses.vdisp[i]
-    z_drawn, vdisp_drawn = ~jnp.isfinite(z_lens), ~jnp.isfinite(vdisp)
-    if field is not None:
-        z_lens, vdisp = population.redshift_and_dispersion(
-            keys[3], lenses.mag[i], z_lens, vdisp, field
-        )
-    z_source = sources.z[j]
-    theta_E = cosmology.einstein_radius(cosmo, vdisp, z_lens, z_source)
-
-    # light traces mass, but not perfectly (paper, sect. 2.1)
-    light_x, light_y, light_ex, light_ey = system.light_of(lenses, i, rotation)
-    q, phi = sie.axis_ratio(SIE(theta_E, light_ex, light_ey, light_x, light_y))
-    first, second = q + AXIS_RATIO_SCATTER * jax.random.normal(keys[4], (2,))
-    q = jnp.where(first > 1, jnp.minimum(second, 1), first)
-    q = jnp.maximum(q, LEAST_AXIS_RATIO)
-    phi = phi + ANGLE_SCATTER * jax.random.normal(keys[5])
-    dx, dy = CENTRE_SCATTER * jax.random.normal(keys[6], (2,))
-    mass = sie.from_axis_ratio(theta_E, q, phi, light_x + dx, light_y + dy)
-
-    u, angle = jax.random.uniform(keys[7], (2,))
-    radius, angle = REACH * theta_E * jnp.sqrt(u), 2 * jnp.pi * angle
-    area = lenses.weight[i] * theta_E**2 / strongest
-    plausible = jax.random.uniform(keys[8]) < area
-    plausible &= (theta_E >= criteria.theta_E_min) & (theta_E <= criteria.theta_E_max)
-    nothing = jnp.zeros_like(theta_E)
-    return System(
-        number=number,
-        lens_index=i,
-        source_index=j,
-        rotation=rotation,
-        sie=mass,
-        beta_x=mass.x + radius * jnp.cos(angle),
-        beta_y=mass.y + radius * jnp.sin(angle),
-        z_lens=z_lens,
-        z_source=z_source,
-        vdisp=vdisp,
-        z_drawn=z_drawn,
-        vdisp_drawn=vdisp_drawn,
-        n_images=jnp.zeros_like(i),
-        arc_peak=nothing,
-        log_flux_ratio=nothing,
-    ), plausible
-
-
-def is_multiple(row: System, criteria: Criteria) -> tuple[Array, Array]:
-    """Number of images of the source's centre, and whether it is one that is wanted."""
-    found = images.solve(system.mass_of(row), row.beta_x, row.beta_y)
-    n = found.valid.sum().astype(row.n_images.dtype)
-    wanted = {"both": n >= 2, "doubles": n == 2, "quads": n == 4}
-    return n, wanted[criteria.multiplicity]
+    weight: np.ndarray  # (N,) cross-section that each stands for [arcsec^2]
 
 
 def draw(
     key: Array,
     size: int,
     catalogue: Catalogue,
-    survey: Survey,
-    pixel_scale: float,
+    rendering: Rendering,
     criteria: Criteria = DEFAULT_CRITERIA,
     cosmo: FlatLambdaCDM = cosmology.PAPER,
     batch: int = 8192,
-    patience: int = 50_000_000,
+    patience: int = 20_000_000,
     progress: Callable[[int], None] = lambda accepted: None,
 ) -> Sample:
     """A sample of `size` accepted systems, in the order of their proposals.
 
-    Raises ValueError where `patience` proposals do not fill the sample, with the counts
-    of what refused them.  `progress` is told the number accepted so far.
+    `Sample.weight` sums to the mean over all pairs of a lens and a source galaxy of the
+    area [arcsec^2] in which that source would have been accepted; within the sample it
+    undoes the cap.  Samples of doubles and of quads are mixed as nature would by
+    drawing rows of both by weight.
+
+    Raises ValueError, with what to widen, where `patience` proposals in a row are all
+    refused, or very many for their arcs.  `progress` is told the number accepted so
+    far.
     """
-    field = None
-    if not np.isfinite([catalogue.lenses.z, catalogue.lenses.vdisp]).all():
-        ellipticals = jax.jit(population.ellipticals, static_argnums=1)
-        field = ellipticals(jax.random.fold_in(key, 2**31), 2048, cosmo)
-    widest = float(_widest(catalogue.lenses).max())
-    if widest < criteria.theta_E_min:
-        raise ValueError(
-            f"no lens of the catalogue can have an Einstein radius above {widest:.2f} "
-            f"arcsec: theta_E_min is {criteria.theta_E_min}"
-        )
-    strongest = _strongest(catalogue.lenses, criteria)
+    pool = proposals.pool(key, catalogue, rendering.survey, criteria, cosmo)
+    _check_room(size, catalogue, rendering, criteria)
 
-    # the catalogue is an argument, not a constant: compiled code must not hold stamps
-    @jax.jit
-    def look(key, numbers, catalogue):
-        def one(number):
-            return propose(key, number, catalogue, field, criteria, cosmo, strongest)
+    # what decides nothing in compiled code must not compile it anew
+    made = criteria._replace(arc_peak=0.0, cap=0, once=False)
+    passed: dict[str, list[np.ndarray]] = {}
 
-        return jax.vmap(one)(numbers)
-
-    plausible_numbers, multiple_numbers, bright_numbers = [], [], []
+    def note(name: str, systems: System) -> System:
+        passed.setdefault(name, []).append(systems.number)
+        return systems
 
     def plausible() -> Iterator[System]:
-        for start in range(0, patience, batch):
+        for start in range(0, 2**31 - batch, batch):
+            if start >= latest_candidate + patience or futile > PATIENCE:
+                return
             numbers = jnp.arange(start, start + batch, dtype=jnp.int32)
-            systems, keep = jax.tree.map(np.asarray, look(key, numbers, catalogue))
-            yield _rows(systems, keep)
+            systems, keep = jax.tree.map(
+                np.asarray, _look(key, numbers, pool, made, cosmo)
+            )
+            yield note("plausible", blocks.rows(systems, keep))
 
     def multiple() -> Iterator[System]:
-        for systems in _in_blocks(plausible(), 512):
-            plausible_numbers.append(systems.number)
-            n, keep = jax.tree.map(np.asarray, _solve(systems, criteria))
-            yield _rows(systems._replace(n_images=n), keep)
+        for systems in blocks.of_size(plausible(), 512):
+            found, kept, wanted = jax.tree.map(np.asarray, _solve(key, systems, made))
+            note("placed", blocks.rows(found, kept))
+            yield note("multiply imaged", blocks.rows(found, kept & wanted))
 
-    accepted, count = [], 0
-    capped = _Cap(criteria.cap)
-    for systems in _in_blocks(multiple(), 64):
-        multiple_numbers.append(systems.number)
-        judged = _judge(systems, catalogue, survey, pixel_scale)
-        peak, ratio = jax.tree.map(np.asarray, judged)
-        systems = systems._replace(arc_peak=peak, log_flux_ratio=ratio)
-        systems = _rows(systems, peak >= criteria.arc_peak)
-        bright_numbers.append(systems.number)
-        systems = _rows(systems, capped.admit(systems.sie.theta_E))
+    def candidates() -> Iterator[System]:
+        nonlocal latest_candidate
+        for systems in multiple():
+            systems = blocks.rows(systems, desk.with_room(systems))
+            if len(systems.number):
+                latest_candidate = int(systems.number[-1])
+            yield systems
+
+    def look_at_arcs(systems: System, rays: int) -> System:
+        psfs = catalogue.psfs[systems.psf_index]
+        judged = _judge(systems, pool.lenses, catalogue.sources, psfs, rendering, rays)
+        peak, ratio = jax.tree.map(np.array, judged)  # to be written to
+        return systems._replace(arc_peak=peak, log_flux_ratio=ratio)
+
+    def judge(systems: System) -> System:
+        seen = look_at_arcs(systems, COARSE)
+        near = np.abs(seen.arc_peak - criteria.arc_peak) < DOUBT * criteria.arc_peak
+        near = np.flatnonzero(near)
+        for first in range(0, len(near), 8):
+            k = np.resize(near[first : first + 8], 8)  # of one shape, some twice
+            closer = look_at_arcs(blocks.rows(systems, k), mock.SUPERSAMPLING)
+            seen.arc_peak[k] = closer.arc_peak
+            seen.log_flux_ratio[k] = closer.log_flux_ratio
+        return seen
+
+    desk = Desk(criteria.cap, criteria.once)
+    accepted, count, latest_candidate, futile = [], 0, 0, 0
+    for systems in blocks.ahead(judge, blocks.of_size(candidates(), 64)):
+        futile += len(systems.number)
+        systems = blocks.rows(systems, systems.arc_peak >= criteria.arc_peak)
+        systems = blocks.rows(systems, desk.admit(systems))
         accepted.append(systems)
         count += len(systems.number)
+        futile = 0 if len(systems.number) else futile
         progress(min(count, size))
         if count >= size:
             break
     if count < size:
+        refused = f"{futile:,} candidates" if futile else f"{patience:,} proposals"
         raise ValueError(
-            f"{patience:,} proposals gave {count:,} of {size:,} systems: widen "
-            f"theta_E_min ({criteria.theta_E_min}), arc_peak ({criteria.arc_peak}), "
-            f"multiplicity ({criteria.multiplicity}) or cap ({criteria.cap}), or ask "
-            "for fewer"
+            f"{refused} in a row were refused after {count:,} of {size:,} systems: "
+            f"widen theta_E_min ({criteria.theta_E_min}), arc_peak "
+            f"({criteria.arc_peak}), multiplicity ({criteria.multiplicity}) or cap "
+            f"({criteria.cap}), or ask for fewer"
         )
-    systems = jax.tree.map(lambda *a: np.concatenate(a)[:size], *accepted)
-    last = systems.number[-1]
+    systems = blocks.rows(blocks.joined(accepted), slice(0, size))
+    last = int(systems.number[-1])
+    counts = {"proposed": last + 1}
+    for name, numbers in passed.items():
+        counts[name] = int((np.concatenate(numbers) <= last).sum())
+    counts["accepted"] = size
 
-    def until_last(numbers):
-        return int((np.concatenate(numbers) <= last).sum())
-
-    return Sample(
-        systems,
-        {
-            "proposed": int(last) + 1,
-            "plausible": until_last(plausible_numbers),
-            "multiply imaged": until_last(multiple_numbers),
-            "bright enough": until_last(bright_numbers),
-            "accepted": size,
-        },
+    largest = proposals.largest_region(
+        criteria.multiplicity, proposals.LARGEST_SHEAR * criteria.shear
     )
+    # a proposal that is never dropped stands for this area behind its lens
+    area = float(pool.strongest) * largest / float(pool.lenses.weight.mean())
+    weight = desk.stand_for(systems.sie.theta_E, last) * area / counts["proposed"]
+    return Sample(systems, counts, weight.astype(np.float32))
 
 
-# compiled once for all samples of the same criteria and survey
-@partial(jax.jit, static_argnums=1)
-def _solve(systems: System, criteria: Criteria) -> tuple[Array, Array]:
-    return jax.vmap(lambda s: is_multiple(s, criteria))(systems)
+def _check_room(
+    size: int, catalogue: Catalogue, rendering: Rendering, criteria: Criteria
+) -> None:
+    """Raise ValueError for what the catalogue's cutouts or numbers cannot give."""
+    room = (catalogue.lenses.image.shape[1] - rendering.survey.image_size) // 2
+    if criteria.dither > room:
+        raise ValueError(
+            f"dither={criteria.dither} needs cutouts of at least "
+            f"{rendering.survey.image_size + 2 * criteria.dither} pixels, these have "
+            f"{catalogue.lenses.image.shape[1]}: lower dither or give larger cutouts"
+        )
+    most = len(catalogue.lenses.z) * (4 if criteria.rotate else 1)
+    if criteria.once and size > most:
+        raise ValueError(
+            f"{len(catalogue.lenses.z):,} lens galaxies make no more than {most:,} "
+            f"systems with none twice in one rotation, size is {size:,}: give more "
+            "(n_lenses), lower size, or set once=false"
+        )
 
 
-@partial(jax.jit, static_argnums=(2, 3))
+# the catalogue is an argument, not a constant: compiled code must not hold it
+@partial(jax.jit, static_argnums=3)
+def _look(
+    key: Array, numbers: Array, pool: Pool, criteria: Criteria, cosmo: FlatLambdaCDM
+) -> tuple[System, Array]:
+    def one(number):
+        own = jax.random.fold_in(key, number)
+        return proposals.pair(own, number, pool, criteria, cosmo)
+
+    return jax.vmap(one)(numbers)
+
+
+@partial(jax.jit, static_argnums=2)
+def _solve(
+    key: Array, systems: System, criteria: Criteria
+) -> tuple[System, Array, Array]:
+    def one(row):
+        own = jax.random.fold_in(key, row.number)
+        row, kept = proposals.place(own, row, criteria)
+        n, wanted = proposals.is_multiple(row, criteria)
+        return row._replace(n_images=n), kept, wanted
+
+    return jax.vmap(one)(systems)
+
+
+@partial(jax.jit, static_argnums=(4, 5))
 def _judge(
-    systems: System, catalogue: Catalogue, survey: Survey, pixel_scale: float
+    systems: System,
+    lenses: Lenses,
+    sources: Sources,
+    psfs: Array,
+    rendering: Rendering,
+    rays: int,
 ) -> tuple[Array, Array]:
-    return jax.lax.map(
-        lambda s: system.brightness(s, catalogue, survey, pixel_scale), systems
-    )
+    def one(args):
+        row, psf = args
+        return _system.brightness(row, lenses, sources, psf, rendering, rays)
 
-
-def _strongest(lenses: Lenses, criteria: Criteria) -> Array:
-    """Largest weight x theta_E^2 that a proposal of this catalogue can have."""
-    theta_E = jnp.minimum(_widest(lenses), criteria.theta_E_max)
-    return (lenses.weight * theta_E**2).max()
-
-
-def _widest(lenses: Lenses) -> Array:
-    """Each lens's Einstein radius with the source infinitely far behind it."""
-    most = population.VDISP_RANGE[1]
-    vdisp = jnp.where(jnp.isfinite(lenses.vdisp), lenses.vdisp, most)
-    return 4 * np.pi / cosmology.ARCSEC * (vdisp / cosmology.SPEED_OF_LIGHT) ** 2
-
-
-class _Cap:
-    """Admits systems in order until a bin of theta_E is full."""
-
-    def __init__(self, cap: int):
-        self.cap = cap
-        self.filled: dict[int, int] = {}
-
-    def admit(self, theta_E: np.ndarray) -> np.ndarray:
-        if not self.cap:
-            return np.ones(len(theta_E), bool)
-        admitted = []
-        for b in (theta_E / CAP_BIN).astype(int).tolist():
-            admitted.append(self.filled.get(b, 0) < self.cap)
-            self.filled[b] = self.filled.get(b, 0) + admitted[-1]
-        return np.array(admitted, bool)
-
-
-def _rows(systems: System, keep: np.ndarray) -> System:
-    return jax.tree.map(lambda a: np.asarray(a)[keep], systems)
-
-
-def _in_blocks(pieces: Iterable[System], size: int) -> Iterator[System]:
-    """Rows of `pieces`, in order, in blocks of one shape: jit compiles once.
-
-    A last, shorter block comes only when the pieces end.
-    """
-    held: System | None = None
-    for piece in pieces:
-        held = (
-            piece
-            if held is None
-            else jax.tree.map(lambda *a: np.concatenate(a), held, piece)
-        )
-        while len(held.number) >= size:
-            yield _rows(held, slice(0, size))
-            held = _rows(held, slice(size, None))
-    if held is not None and len(held.number):
-        yield held
+    return jax.lax.map(one, (systems, psfs))
 
 
 def to_table(
@@ -297,13 +219,10 @@ def to_table(
     s = sample.systems
     q, phi = (np.asarray(v) for v in sie.axis_ratio(s.sie))
     mag = np.asarray(catalogue.lenses.mag)[s.lens_index]
-    light_x, light_y, light_ex, light_ey = (
-        np.asarray(v)
-        for v in system.light_of(catalogue.lenses, s.lens_index, s.rotation)
-    )
+    band = survey.detection_band
     table = Table(
         {
-            "id": [system.identifier(n) for n in s.number],
+            "id": [_system.identifier(n) for n in s.number],
             "lens_id": np.array(listing.lens_id)[s.lens_index],
             "source_id": np.array(listing.source_id)[s.source_index],
             "rotation": s.rotation,
@@ -314,6 +233,8 @@ def to_table(
             "center_y_arcsec": s.sie.y,
             "q": q,
             "phi_rad": phi,
+            "shear_g1": s.shear.g1,
+            "shear_g2": s.shear.g2,
             "beta_x_arcsec": s.beta_x,
             "beta_y_arcsec": s.beta_y,
             "z_lens": s.z_lens,
@@ -322,20 +243,30 @@ def to_table(
             "z_lens_drawn": s.z_drawn,
             "vdisp_drawn": s.vdisp_drawn,
             "n_images": s.n_images,
-            "arc_peak_over_rms_i": s.arc_peak,
-            "log_flux_ratio_i": s.log_flux_ratio,
-            "light_x_arcsec": light_x,
-            "light_y_arcsec": light_y,
-            "light_ex": light_ex,
-            "light_ey": light_ey,
+            f"arc_peak_over_rms_{band}": s.arc_peak,
+            f"log_flux_ratio_{band}": s.log_flux_ratio,
+            "weight_arcsec2": sample.weight,
+            "shift_x_pixel": s.shift_x,
+            "shift_y_pixel": s.shift_y,
+            "psf_index": s.psf_index,
+            "light_x_arcsec": s.light_x,
+            "light_y_arcsec": s.light_y,
+            "light_ex": s.light_ex,
+            "light_ey": s.light_ey,
             **{
-                f"lens_mag_{band.lower()}": mag[:, b]
-                for b, band in enumerate(survey.bands)
+                f"lens_mag_{name.lower()}": mag[:, b]
+                for b, name in enumerate(survey.bands)
             },
         },
         meta={"counts": sample.counts, "catalogue": listing.origin},
     )
     for name in table.colnames:
-        ending = {"arcsec": "arcsec", "kms": "km/s", "rad": "rad"}
+        ending = {
+            "arcsec": "arcsec",
+            "arcsec2": "arcsec2",
+            "kms": "km/s",
+            "rad": "rad",
+            "pixel": "pix",
+        }
         table[name].unit = ending.get(name.rsplit("_", 1)[-1])
     return table

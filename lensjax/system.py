@@ -7,8 +7,9 @@ import jax.numpy as jnp
 from jax import Array
 
 from lensjax import mock
-from lensjax.catalogue import Catalogue, Lenses
-from lensjax.lens import Lens, without_shear
+from lensjax.catalogue import Catalogue, Lenses, Sources
+from lensjax.lens import Lens
+from lensjax.shear import Shear
 from lensjax.sie import SIE
 from lensjax.survey import Survey
 
@@ -19,8 +20,16 @@ class System(NamedTuple):
     number: Array  # of the proposal, from 0
     lens_index: Array  # row in the catalogue
     source_index: Array
+    psf_index: Array
     rotation: Array  # quarter turns of the lens image, counter-clockwise
+    shift_x: Array  # of the lens image in the cutout, after turning it [pixel]
+    shift_y: Array
     sie: SIE  # mass of the lens, as the network shall find it
+    shear: Shear  # external
+    light_x: Array  # light of the lens in the cutout: centre [arcsec]
+    light_y: Array
+    light_ex: Array  # ellipticity, as of a mass of that shape
+    light_ey: Array
     beta_x: Array  # source centre [arcsec]
     beta_y: Array
     z_lens: Array
@@ -31,6 +40,14 @@ class System(NamedTuple):
     n_images: Array  # of the source's centre
     arc_peak: Array  # brightest pixel of the arcs in i [background RMS]
     log_flux_ratio: Array  # log10 of lensed source over lens flux in the i cutout
+
+
+class Rendering(NamedTuple):
+    """How systems become images; static under jit."""
+
+    survey: Survey
+    source_pixel_scale: float  # of the catalogue's source stamps [arcsec]
+    arc_noise: bool = False  # the arcs' own photon noise, which the paper neglects
 
 
 def identifier(number: int) -> str:
@@ -54,38 +71,79 @@ def turned(image: Array, rotation: Array) -> Array:
     return jax.lax.switch(rotation, turns, image)
 
 
+def shifted(image: Array, shift_x: Array, shift_y: Array, size: int) -> Array:
+    """Window (size, size, band) of a larger image whose content moves by whole pixels.
+
+    Its pixels are the image's own.  As large as the image, it cannot move.
+    """
+    edge = (image.shape[0] - size) // 2
+    if not edge:
+        return image
+    start = (edge - shift_y, edge - shift_x, jnp.zeros_like(shift_x))
+    return jax.lax.dynamic_slice(image, start, (size, size, image.shape[-1]))
+
+
 def mass_of(system: System) -> Lens:
-    """The lens of a system: its SIE, without shear."""
-    return without_shear(system.sie)
+    """The lens of a system: its SIE in its external shear."""
+    return Lens(system.sie, system.shear)
 
 
 def stamps(
-    system: System, catalogue: Catalogue, pixel_scale: float
+    system: System, catalogue: Catalogue, rendering: Rendering
 ) -> tuple[Array, mock.Source, Array]:
-    """Lens image, source and PSF of a system, turned as it says."""
+    """Lens image, source and PSF of a system, turned and shifted as it says."""
     lenses, sources, psfs = catalogue
-    i, j = system.lens_index, system.source_index
-    image, psf = lenses.image[i], psfs[lenses.psf[i]]
-    source = mock.Source(sources.image[j], sources.flux[j], pixel_scale)
-    return turned(image, system.rotation), source, turned(psf, system.rotation)
+    size = rendering.survey.image_size
+    image = turned(lenses.image[system.lens_index], system.rotation)
+    image = shifted(image, system.shift_x, system.shift_y, size)
+    psf = turned(psfs[system.psf_index], system.rotation)
+    return image, source_of(system, sources, rendering), psf
 
 
-def render(
-    system: System, catalogue: Catalogue, survey: Survey, pixel_scale: float
-) -> Array:
-    """Image (n, n, band) of one system; `pixel_scale` is that of the source stamps."""
-    image, source, psf = stamps(system, catalogue, pixel_scale)
-    return mock.render(
-        image, mass_of(system), system.beta_x, system.beta_y, source, psf, survey
-    )
+def source_of(system: System, sources: Sources, rendering: Rendering) -> mock.Source:
+    """The galaxy that a system lenses."""
+    j = system.source_index
+    return mock.Source(sources.image[j], sources.flux[j], rendering.source_pixel_scale)
+
+
+def layers(
+    system: System, catalogue: Catalogue, rendering: Rendering
+) -> tuple[Array, Array]:
+    """Lens image and arcs (n, n, band) of one system, whose sum is the mock."""
+    image, source, psf = stamps(system, catalogue, rendering)
+    survey, lens = rendering.survey, mass_of(system)
+    arcs = mock.arcs(lens, system.beta_x, system.beta_y, source, psf, survey)
+    if rendering.arc_noise:
+        # a system's noise is its own, whenever and wherever it is rendered
+        key = jax.random.fold_in(jax.random.key(0), system.number)
+        arcs += mock.photon_noise(
+            jax.random.fold_in(key, system.lens_index), arcs, survey
+        )
+    return image, arcs
+
+
+def render(system: System, catalogue: Catalogue, rendering: Rendering) -> Array:
+    """Image (n, n, band) of one system."""
+    image, arcs = layers(system, catalogue, rendering)
+    return image + arcs
 
 
 def brightness(
-    system: System, catalogue: Catalogue, survey: Survey, pixel_scale: float
+    system: System,
+    lenses: Lenses,
+    sources: Sources,
+    psf: Array,
+    rendering: Rendering,
+    supersampling: int = mock.SUPERSAMPLING,
 ) -> tuple[Array, Array]:
-    """Peak of the arcs in i [background RMS], log10 of lensed source over lens flux."""
+    """Peak of the arcs in i [background RMS], log10 of lensed source over lens flux.
+
+    `psf` (k, k, band) is the lens's as the catalogue has it.  Only i is rendered, and
+    no stamp of a lens is read.
+    """
+    survey, i = rendering.survey, system.lens_index
     b = survey.detection
-    _, source, psf = stamps(system, catalogue, pixel_scale)
+    source = source_of(system, sources, rendering)
     c = source.image.shape[-1]
     source = source._replace(
         image=source.image[..., b : b + 1] if c > 1 else source.image,
@@ -96,10 +154,9 @@ def brightness(
         system.beta_x,
         system.beta_y,
         source,
-        psf[..., b : b + 1],
+        turned(psf[..., b : b + 1], system.rotation),
         survey,
+        supersampling,
     )[..., 0]
-    lens_flux = catalogue.lenses.flux[system.lens_index, b]
-    ratio = arcs.sum() / jnp.maximum(lens_flux, 1e-3)
-    peak = arcs.max() / catalogue.lenses.background[system.lens_index, b]
-    return peak, jnp.log10(jnp.maximum(ratio, 1e-6))
+    ratio = arcs.sum() / jnp.maximum(lenses.flux[i, b], 1e-3)
+    return arcs.max() / lenses.background[i, b], jnp.log10(jnp.maximum(ratio, 1e-6))

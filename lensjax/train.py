@@ -7,7 +7,6 @@ resumed run draws what an uninterrupted one would have.
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -18,14 +17,17 @@ from jax import Array
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from lensjax import network, system
-from lensjax.catalogue import Catalogue
+from lensjax import batches, network
+from lensjax.batches import Data, Folds
+from lensjax.endless import Endless, draw
 from lensjax.network import Architecture
-from lensjax.survey import Survey
-from lensjax.system import System
+from lensjax.system import Rendering, System
 
 TARGETS = ("x", "y", "ex", "ey", "theta_E")
 """Outputs of the network, in the paper's order: x, y, theta_E in arcsec."""
+
+BLOCK = 64  # images at a time where nothing is learnt
+NETWORK_ZERO_POINT = 27.0  # AB magnitude of one count as networks see it
 
 
 class Settings(NamedTuple):
@@ -37,26 +39,9 @@ class Settings(NamedTuple):
     weight_decay: float = 5e-4
     weight_theta_E: float = 1.0  # of theta_E in the loss, before normalisation
     scaling: str = "none"  # of the images, see `scaled`
+    zero_point: float = NETWORK_ZERO_POINT  # of the images
     seed: int = 0
     architecture: Architecture = Architecture()
-
-
-class Folds(NamedTuple):
-    """Which rows of the sample each fold trains on and is judged by; (F, ...)."""
-
-    number: Array  # (F,) 0 to 4
-    train: Array  # (F, T) rows of the sample, padded
-    n_train: Array  # (F,) how many of them count
-    validation: Array  # (F, V)
-    n_validation: Array
-
-
-class Data(NamedTuple):
-    """What a step renders or reads; the same for all folds."""
-
-    systems: System  # (N,)
-    catalogue: Catalogue | None  # None where all images are kept
-    images: Array | None  # (N, n, n, band) where they are kept, else None
 
 
 class State(NamedTuple):
@@ -64,7 +49,9 @@ class State(NamedTuple):
 
     params: Any
     optimizer: optax.OptState
-    loss_sum: Array  # (F,) over the steps of this epoch
+    loss_sum: Array  # (F,) of this epoch's steps so far, over all of its steps
+    validation_sum: Array  # (F,) of the held-out rows judged so far, over all of them
+    empty: Array  # (F,) slots of this epoch's batches that found no system
     best_params: Any  # at the epoch with the least validation loss
     best_loss: Array
     best_epoch: Array  # counted from 1; 0 before the first
@@ -108,51 +95,6 @@ def scaled(images: Array, scaling: str) -> Array:
     raise ValueError(f"scaling is none, asinh or standardize, not {scaling!r}")
 
 
-def split_rows(part: np.ndarray, lens_index: np.ndarray, folds: list[int]) -> Folds:
-    """Rows of a sample by fold, from the part (see `catalogue.split`) of each lens.
-
-    All five folds decide the padded shapes, so that one alone draws the same numbers as
-    in company.
-    """
-    part_of_row = np.asarray(part)[np.asarray(lens_index)]
-    every = range(int(part.max()) + 1)
-    train = [np.flatnonzero((part_of_row >= 0) & (part_of_row != k)) for k in every]
-    held_out = [np.flatnonzero(part_of_row == k) for k in every]
-    for name, rows in (("validation", held_out), ("training", train)):
-        if not all(len(r) for r in rows):
-            k = [len(r) for r in rows].index(0)
-            raise ValueError(f"fold {k} has no {name} systems: draw a larger sample")
-
-    def padded(rows):
-        longest = max(len(r) for r in rows)
-        table = [np.concatenate([r, np.full(longest - len(r), r[0])]) for r in rows]
-        return jnp.asarray(np.stack(table)[folds], jnp.int32)
-
-    def lengths(rows):
-        return jnp.asarray([len(rows[k]) for k in folds], jnp.int32)
-
-    return Folds(
-        jnp.asarray(folds, jnp.int32),
-        padded(train),
-        lengths(train),
-        padded(held_out),
-        lengths(held_out),
-    )
-
-
-def steps_per_epoch(part: np.ndarray, lens_index: np.ndarray, batch_size: int) -> int:
-    """Batches an epoch: as many as the smallest of all folds fills."""
-    part_of_row = np.asarray(part)[np.asarray(lens_index)]
-    every = range(int(part.max()) + 1)
-    fewest = min(((part_of_row >= 0) & (part_of_row != k)).sum() for k in every)
-    if fewest < batch_size:
-        raise ValueError(
-            f"batch_size {batch_size} is more than the {fewest} training systems of "
-            "the smallest fold: lower it or draw a larger sample"
-        )
-    return int(fewest) // batch_size
-
-
 def optimizer(settings: Settings) -> optax.GradientTransformation:
     """SGD as PyTorch's: the weight decay enters the momentum."""
     return optax.chain(
@@ -161,8 +103,8 @@ def optimizer(settings: Settings) -> optax.GradientTransformation:
     )
 
 
-def start(settings: Settings, folds: Folds) -> State:
-    """Untrained networks, one a fold, each from its own key."""
+def start(settings: Settings, folds: Array) -> State:
+    """Untrained networks, one for each number of a fold (F,), from its own key."""
 
     def one(number):
         key = jax.random.fold_in(jax.random.key(settings.seed), number)
@@ -171,69 +113,106 @@ def start(settings: Settings, folds: Folds) -> State:
             params=params,
             optimizer=optimizer(settings).init(params),
             loss_sum=jnp.zeros(()),
+            validation_sum=jnp.zeros(()),
+            empty=jnp.zeros((), jnp.int32),
             best_params=jax.tree.map(jnp.copy, params),  # donated apart
             # a weak type would compile twice
             best_loss=jnp.array(jnp.inf, jnp.float32),
             best_epoch=jnp.array(0, jnp.int32),
         )
 
-    return jax.vmap(one)(folds.number)
+    return jax.vmap(one)(folds)
+
+
+def order(settings: Settings, fold: Folds, epoch: Array) -> Array:
+    """Rows (T,) of one fold in the order in which an epoch trains on them."""
+    key = jax.random.fold_in(_key(settings, fold, epoch), 0)
+    return batches.shuffled(key, fold.train, fold.n_train)
+
+
+def _key(settings: Settings, fold: Folds, epoch: Array) -> Array:
+    """Of all that is random in one epoch of one fold."""
+    key = jax.random.fold_in(jax.random.key(settings.seed), fold.number)
+    return jax.random.fold_in(key, 1 + epoch)  # 0 drew the untrained network
 
 
 class Program(NamedTuple):
     """The compiled pieces of a training run."""
 
     run: Callable  # (state, folds, data, epoch, first, last) -> state: some steps
-    finish: Callable  # (state, folds, data, epoch, steps) -> state, (train, val) losses
+    validate: Callable  # (state, folds, data, first, last) -> state: some blocks
+    finish: Callable  # (state, folds, epoch) -> state, (train, validation) losses
     place: Callable  # (state or folds) -> the same, on its devices
     steps: int  # an epoch
+    blocks: int  # of held-out rows
 
 
 def compile(
     settings: Settings,
     steps: int,
-    n_folds: int,
-    survey: Survey,
-    source_pixel_scale: float,
+    folds: Folds,
+    rendering: Rendering,
     devices: list | None = None,
+    endless: Endless | None = None,
 ) -> Program:
-    """Programs that train `n_folds` folds at once, spread evenly over the devices."""
+    """Programs that train folds at once, spread evenly over the devices.
+
+    With `endless`, training systems are drawn within the step; else they are the
+    sample's rows.
+    """
     devices = devices or jax.local_devices()
+    n_folds = len(folds.number)
     used = max(d for d in range(1, len(devices) + 1) if n_folds % d == 0)
     mesh = jax.make_mesh(
         (used,), ("fold",), devices=devices[:used], axis_types=(_AUTO,)
     )
     spread, everywhere = P("fold"), P()
-    images_at = partial(images_of, survey=survey, pixel_scale=source_pixel_scale)
-    apply = partial(answer, settings=settings)
+    blocks = -(-folds.validation.shape[1] // BLOCK)
 
-    def per_device(function, outputs):
+    def per_device(function, *specs):
         """Fold rows over devices and, on each, side by side by vmap."""
 
-        def rows(state, folds, data, *scalars):
-            return jax.vmap(lambda s, f: function(s, f, data, *scalars))(state, folds)
+        def rows(state, folds, *others):
+            return jax.vmap(lambda s, f: function(s, f, *others))(state, folds)
 
-        scalars = (everywhere,) * 3 if function is run else (everywhere,) * 2
-        specs = (spread, spread, everywhere, *scalars)
         mapped = jax.shard_map(
-            rows, mesh=mesh, in_specs=specs, out_specs=outputs, check_vma=False
+            rows,
+            mesh=mesh,
+            in_specs=(spread, spread, *specs),
+            out_specs=spread,
+            check_vma=False,
         )
         return jax.jit(mapped, donate_argnums=0)
 
+    def sampled(rows, number, key, folds, data):
+        start = number * settings.batch_size
+        rows = jax.lax.dynamic_slice(rows, (start,), (settings.batch_size,))
+        systems = batches.take(data.systems, rows)
+        images = batches.images_of(data, rows, rendering)
+        return systems, images, jnp.ones(settings.batch_size, bool)
+
+    def fresh(rows, number, key, folds, data):
+        among = (folds.lenses, folds.n_lenses)
+        systems, found = draw(key, settings.batch_size, among, data, rendering, endless)
+        images = batches.render(systems, data.catalogue, rendering)
+        # what is not counted must be finite all the same
+        return systems, jnp.where(found[:, None, None, None], images, 0), found
+
     def run(state, folds, data, epoch, first, last):
-        key = jax.random.fold_in(jax.random.key(settings.seed), folds.number)
-        key = jax.random.fold_in(key, 1 + epoch)  # 0 drew the untrained network
-        order = _shuffled(jax.random.fold_in(key, 0), folds.train, folds.n_train)
+        key = _key(settings, folds, epoch)
+        rows = order(settings, folds, epoch)
 
         def step(number, state):
-            start = number * settings.batch_size
-            rows = jax.lax.dynamic_slice(order, (start,), (settings.batch_size,))
-            images, truth = images_at(data, rows), targets(_take(data.systems, rows))
+            own = jax.random.fold_in(jax.random.fold_in(key, 2), number)
+            batch = fresh if endless else sampled
+            systems, images, counts = batch(rows, number, own, folds, data)
             dropout = jax.random.fold_in(jax.random.fold_in(key, 1), number)
+            n = jnp.maximum(counts.sum(), 1).astype(images.dtype)
 
             def mean_loss(params):
-                outputs = apply(params, images, key=dropout)
-                return loss(outputs, truth, settings.weight_theta_E).mean()
+                outputs = answer(params, images, settings, key=dropout)
+                each = loss(outputs, targets(systems), settings.weight_theta_E)
+                return jnp.where(counts, each, 0).sum() / n
 
             value, gradient = jax.value_and_grad(mean_loss)(state.params)
             update, opt_state = optimizer(settings).update(
@@ -242,37 +221,50 @@ def compile(
             return state._replace(
                 params=optax.apply_updates(state.params, update),
                 optimizer=opt_state,
-                loss_sum=state.loss_sum + value,
+                loss_sum=state.loss_sum + value / steps,
+                empty=state.empty + (~counts).sum(dtype=state.empty.dtype),
             )
 
         return jax.lax.fori_loop(first, last, step, state)
 
-    def finish(state, folds, data, epoch, steps):
-        outputs = _predict(state.params, folds.validation, data, images_at, apply)
-        truth = targets(_take(data.systems, folds.validation))
-        each = loss(outputs, truth, settings.weight_theta_E)
-        counts = jnp.arange(each.shape[0]) < folds.n_validation
-        n = folds.n_validation.astype(each.dtype)
-        validation = jnp.where(counts, each, 0).sum() / n
-        better = validation < state.best_loss
+    def validate(state, folds, data, first, last):
+        rows = _blocks(folds.validation)
+        counts = jnp.arange(rows.size).reshape(rows.shape) < folds.n_validation
+        n = folds.n_validation.astype(state.validation_sum.dtype)
+
+        def block(number, total):
+            images = batches.images_of(data, rows[number], rendering)
+            outputs = answer(state.params, images, settings)
+            truth = targets(batches.take(data.systems, rows[number]))
+            each = loss(outputs, truth, settings.weight_theta_E)
+            return total + jnp.where(counts[number], each, 0).sum() / n
+
+        total = jax.lax.fori_loop(first, last, block, state.validation_sum)
+        return state._replace(validation_sum=total)
+
+    def finish(state, folds, epoch):
+        better = state.validation_sum < state.best_loss
 
         def best(new, old):
             return jnp.where(better, new, old)
 
-        train = state.loss_sum / steps
-        state = state._replace(
+        losses = state.loss_sum, state.validation_sum
+        return state._replace(
             loss_sum=jnp.zeros_like(state.loss_sum),
+            validation_sum=jnp.zeros_like(state.validation_sum),
+            empty=jnp.zeros_like(state.empty),
             best_params=jax.tree.map(best, state.params, state.best_params),
-            best_loss=best(validation, state.best_loss),
+            best_loss=best(state.validation_sum, state.best_loss),
             best_epoch=best(epoch + 1, state.best_epoch),
-        )
-        return state, (train, validation)
+        ), losses
 
     return Program(
-        run=per_device(run, spread),
-        finish=per_device(finish, spread),
+        run=per_device(run, *[everywhere] * 4),
+        validate=per_device(validate, *[everywhere] * 3),
+        finish=per_device(finish, everywhere),
         place=lambda tree: jax.device_put(tree, NamedSharding(mesh, spread)),
         steps=steps,
+        blocks=blocks,
     )
 
 
@@ -280,60 +272,20 @@ _AUTO = jax.sharding.AxisType.Auto
 
 
 def predict(
-    params: Any,
-    rows: Array,
-    data: Data,
-    settings: Settings,
-    survey: Survey,
-    source_pixel_scale: float,
+    params: Any, rows: Array, data: Data, settings: Settings, rendering: Rendering
 ) -> Array:
     """Answers (len(rows), 5) of one trained network for rows of the sample."""
-    images_at = partial(images_of, survey=survey, pixel_scale=source_pixel_scale)
-    apply = partial(answer, settings=settings)
-    return _predict(params, rows, data, images_at, apply)
+
+    def block(rows):
+        return answer(params, batches.images_of(data, rows, rendering), settings)
+
+    outputs = jax.lax.map(block, _blocks(rows))
+    return outputs.reshape(-1, outputs.shape[-1])[: rows.shape[0]]
 
 
-def render_all(
-    systems: System,
-    catalogue: Catalogue,
-    survey: Survey,
-    source_pixel_scale: float,
-    progress: Callable[[int], None] = lambda done: None,
-    block: int = 256,
-) -> Array:
-    """Images (N, n, n, band) of a whole sample, to keep in memory."""
-
-    @jax.jit
-    def render(systems, catalogue):
-        return _render(systems, catalogue, survey, source_pixel_scale)
-
-    n = len(systems.number)
-    size = survey.image_size
-    images = np.empty((n, size, size, len(survey.bands)), np.float32)
-    for first in range(0, n, block):
-        # the last block starts early rather than be of another shape
-        first = max(min(first, n - block), 0)
-        rows = _take(systems, slice(first, first + block))
-        images[first : first + block] = render(rows, catalogue)
-        progress(min(first + block, n))
-    return jnp.asarray(images)
-
-
-def _render(systems, catalogue, survey, pixel_scale):
-    def one(row):
-        return system.render(row, catalogue, survey, pixel_scale)
-
-    # a CPU is faster one mock at a time, within its cache; an accelerator all at once
-    if jax.default_backend() == "cpu":
-        return jax.lax.map(one, systems)
-    return jax.vmap(one)(systems)
-
-
-def images_of(data: Data, rows: Array, survey: Survey, pixel_scale: float) -> Array:
-    """Images (len(rows), n, n, band) of sample rows: kept, or rendered now."""
-    if data.images is not None:
-        return data.images[rows]
-    return _render(_take(data.systems, rows), data.catalogue, survey, pixel_scale)
+def _blocks(rows: Array) -> Array:
+    """Rows (n,) as (blocks, BLOCK), the last one repeated as often as is needed."""
+    return jnp.pad(rows, (0, -rows.shape[0] % BLOCK), mode="edge").reshape(-1, BLOCK)
 
 
 def answer(
@@ -341,25 +293,10 @@ def answer(
 ) -> Array:
     """Outputs (B, 5) of one network for images (B, n, n, band) in counts.
 
-    Drops neurons only where a `key` is given.
+    All surveys' counts are brought to one zero point.  Drops neurons only where a `key`
+    is given.
     """
+    if settings.zero_point != NETWORK_ZERO_POINT:
+        images = images * 10 ** (0.4 * (NETWORK_ZERO_POINT - settings.zero_point))
     images = scaled(images, settings.scaling)
     return network.apply(params, images, settings.architecture, key=key)
-
-
-def _predict(params, rows, data, images_at, apply, batch=64):
-    n = rows.shape[0]
-    padded = jnp.pad(rows, (0, -n % batch), mode="edge").reshape(-1, batch)
-    outputs = jax.lax.map(lambda r: apply(params, images_at(data, r)), padded)
-    return outputs.reshape(-1, outputs.shape[-1])[:n]
-
-
-def _shuffled(key: Array, rows: Array, n: Array) -> Array:
-    """The first n of `rows` in random order, the padding behind them."""
-    place = jax.random.uniform(key, rows.shape)
-    place = jnp.where(jnp.arange(rows.shape[0]) < n, place, jnp.inf)
-    return rows[jnp.argsort(place)]
-
-
-def _take(systems: System, rows) -> System:
-    return jax.tree.map(lambda a: a[rows], systems)

@@ -10,7 +10,7 @@ from astropy.io import fits
 from astropy.table import Table
 
 from lensjax.catalogue import plain, split
-from lensjax.survey import HSC
+from lensjax.survey import DES, EUCLID, HSC
 
 DATA = Path(os.environ.get("LENSJAX_DATA", Path(__file__).parents[2] / "shared/data"))
 SURVEY = HSC._replace(image_size=32)
@@ -87,7 +87,7 @@ def good(whole):
 
 
 def psfs_of(folder):
-    return plain._read_psfs(folder / "psfs", SURVEY)
+    return plain._read_psfs(folder / "psfs", SURVEY, [])
 
 
 def sources_of(folder):
@@ -273,14 +273,77 @@ def test_a_psf_that_is_named_must_be_there(folder):
     )
 
 
-@pytest.mark.parametrize("missing", ["lenses.csv", "sources.csv", "psfs"])
-def test_a_folder_without_a_part_is_refused_at_once(folder, missing):
-    path = folder / missing
-    shutil.rmtree(path) if path.is_dir() else path.unlink()
-    with pytest.raises(ValueError, match=f"has no {missing}: give a folder with"):
+@pytest.mark.parametrize(
+    ("missing", "remedy"),
+    [("lenses.csv", "give a folder with"), ("sources.csv", "with sources=DIR")],
+)
+def test_a_folder_without_a_part_is_refused_at_once(folder, missing, remedy):
+    (folder / missing).unlink()
+    with pytest.raises(ValueError, match=f"has no {missing}: .*{remedy}"):
         plain.check(folder)
     with pytest.raises(ValueError, match="is no folder"):
         plain.check(folder / "nowhere")
+
+
+def test_sources_may_come_from_another_folder(folder, whole, good):
+    (folder / "sources.csv").unlink()
+    catalogue, listing = plain.read(folder, SURVEY, source_folder=whole)
+    assert listing.source_id == good[1].source_id
+    np.testing.assert_array_equal(catalogue.sources.image, good[0].sources.image)
+
+
+def test_without_psfs_the_surveys_seeing_is_drawn_and_said_so(folder):
+    shutil.rmtree(folder / "psfs")
+    catalogue, listing = plain.read(folder, SURVEY)
+    assert any("PSFs of HSC's seeing are drawn" in note for note in listing.notes)
+    psfs = np.asarray(catalogue.psfs)
+    np.testing.assert_allclose(psfs.sum((1, 2)), 1, rtol=1e-4)
+    # pixels above half of the peak: the area of a disc as wide as the seeing
+    area = (psfs > psfs.max((1, 2), keepdims=True) / 2).sum((1, 2)) * 0.168**2
+    width = 2 * np.sqrt(area.mean(0) / np.pi)
+    np.testing.assert_allclose(width, SURVEY.fwhm, rtol=0.08)
+
+
+def test_a_psf_on_other_pixels_is_refused(folder):
+    save(folder / "psfs/two.fits", psf_planes(), 0.2)
+    with pytest.raises(ValueError, match="two.fits: pixels of 0.2 arcsec, HSC's"):
+        psfs_of(folder)
+
+
+def test_other_surveys_take_hscs_magnitudes_where_they_have_none(folder, good):
+    notes = []
+    des = DES._replace(image_size=SURVEY.image_size)
+    _, sources, _ = plain._read_sources(folder / "sources.csv", des, notes)
+    assert notes == ["sources have HSC's magnitudes in DES's bands"]
+    np.testing.assert_allclose(sources.mag, good[0].sources.mag, rtol=1e-6)
+    ratio = np.asarray(sources.flux) / np.asarray(good[0].sources.flux)
+    np.testing.assert_allclose(ratio, 10 ** (0.4 * 3), rtol=1e-5)
+    _, sources, _ = plain._read_sources(folder / "sources.csv", EUCLID, notes)
+    flux = (10 ** (-0.4 * np.asarray(good[0].sources.mag)))[:, 1:].mean(1)
+    np.testing.assert_allclose(sources.mag[:, 0], -2.5 * np.log10(flux), rtol=1e-6)
+
+
+def test_larger_cutouts_keep_room_to_be_shifted_in(folder, good):
+    for k, name in enumerate("abc"):
+        planes = {b: np.pad(p, 3, "wrap") for b, p in lens_planes(k).items()}
+        save(folder / f"lenses/{name}.fits", planes, 0.168)
+    lenses = plain.read(folder, SURVEY, room=3)[0].lenses
+    np.testing.assert_array_equal(lenses.image[:, 3:-3, 3:-3], good[0].lenses.image)
+    for name in ("mag", "flux", "x", "ex"):
+        np.testing.assert_allclose(
+            getattr(lenses, name), getattr(good[0].lenses, name), atol=1e-5
+        )
+    assert any("at least" in n for n in _said(folder, SURVEY, 4))
+
+
+def _said(folder, survey, room):
+    notes = []
+    names, psfs = psfs_of(folder)
+    try:
+        plain._read_lenses(folder / "lenses.csv", survey, names, psfs, notes, room)
+    except ValueError as error:
+        return [*notes, str(error)]
+    return notes
 
 
 def test_the_order_of_a_table_does_not_move_galaxies_between_folds(good):

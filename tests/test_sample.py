@@ -7,15 +7,16 @@ import pytest
 from astropy import units as u
 from astropy.constants import c
 from astropy.cosmology import FlatLambdaCDM
-from scipy import stats
 
-from lensjax import cosmology, images, sample, sie, system
+from lensjax import images, sample, sie, system
 from lensjax.catalogue import Catalogue, Lenses, Listing, Sources
-from lensjax.sample import Criteria
+from lensjax.proposals import Criteria
 from lensjax.survey import HSC
+from lensjax.system import Rendering
 
 SURVEY = HSC._replace(image_size=24)
 SCALE = 0.1  # of the source stamps [arcsec]
+RENDERING = Rendering(SURVEY, SCALE)
 NAN = np.nan
 KEY = jax.random.key(11)
 
@@ -92,7 +93,7 @@ def mixed():
 @pytest.fixture(scope="module")
 def drawn(mixed):
     criteria = Criteria(rotate=True, arc_peak=3.0)
-    return sample.draw(KEY, 256, mixed, SURVEY, SCALE, criteria, batch=2048)
+    return sample.draw(KEY, 256, mixed, RENDERING, criteria, batch=2048)
 
 
 @pytest.fixture(scope="module")
@@ -108,26 +109,9 @@ def known():
     )
 
 
-@pytest.fixture(scope="module")
-def proposals(known):
-    """40,000 proposals behind the three, before the arcs are judged."""
-    cosmo = cosmology.PAPER
-    criteria = Criteria()
-    strongest = sample._strongest(known.lenses, criteria)
-
-    @jax.jit
-    def look(numbers):
-        def one(n):
-            return sample.propose(KEY, n, known, None, criteria, cosmo, strongest)
-
-        return jax.vmap(one)(numbers)
-
-    return jax.tree.map(np.asarray, look(jnp.arange(40_000, dtype=jnp.int32)))
-
-
 def test_the_same_key_gives_the_same_table_whatever_the_batches(mixed, drawn):
     criteria = Criteria(rotate=True, arc_peak=3.0)
-    again = sample.draw(KEY, 64, mixed, SURVEY, SCALE, criteria, batch=512)
+    again = sample.draw(KEY, 64, mixed, RENDERING, criteria, batch=512)
     for one, other in zip(
         jax.tree.leaves(drawn.systems), jax.tree.leaves(again.systems), strict=True
     ):
@@ -164,13 +148,13 @@ def test_einstein_radii_follow_equation_3_in_astropys_cosmology(drawn):
 
 
 def test_arc_peaks_are_those_of_the_rendered_image(mixed, drawn):
-    render = jax.jit(lambda row: system.render(row, mixed, SURVEY, SCALE))
+    render = jax.jit(lambda row: system.render(row, mixed, RENDERING))
     for k in range(0, 256, 64):
         row = jax.tree.map(lambda a, k=k: jnp.asarray(a[k]), drawn.systems)
         arcs = np.asarray(render(row))[..., 2] - 0.5
-        np.testing.assert_allclose(row.arc_peak, arcs.max() / 0.08, rtol=2e-3)
+        np.testing.assert_allclose(row.arc_peak, arcs.max() / 0.08, rtol=5e-3)
         ratio = arcs.sum() / (0.5 * 24 * 24)
-        np.testing.assert_allclose(row.log_flux_ratio, np.log10(ratio), atol=2e-3)
+        np.testing.assert_allclose(row.log_flux_ratio, np.log10(ratio), atol=0.01)
 
 
 def test_what_the_catalogue_lacks_is_drawn_and_said_so(mixed, drawn):
@@ -187,124 +171,93 @@ def test_what_the_catalogue_lacks_is_drawn_and_said_so(mixed, drawn):
     assert ((s.vdisp > 120) & (s.vdisp < 450)).all()
 
 
-def test_mass_scatters_about_light_by_the_papers_widths(known, proposals):
-    s, _ = proposals
-    n = len(s.number)
-    tolerance = 4 / np.sqrt(2 * n / 3)
-    i = s.lens_index
-    light_x, light_y = np.asarray(known.lenses.x)[i], np.asarray(known.lenses.y)[i]
-    for d in (s.sie.x - light_x, s.sie.y - light_y):
-        np.testing.assert_allclose(d.std(), 0.05, rtol=tolerance)
-        assert abs(d.mean()) < 4 * 0.05 / np.sqrt(n)
-    q, phi = (np.asarray(a) for a in sie.axis_ratio(s.sie))
-    for lens, (true_q, true_phi) in enumerate([(0.7, 0.4), (0.98, 1.0), (0.5, 2.5)]):
-        own = i == lens
-        d = phi[own & (q < 0.9999)] - true_phi
-        d = np.angle(np.exp(2j * d)) / 2
-        np.testing.assert_allclose(d.std(), 0.17, rtol=tolerance)
-        assert abs(d.mean()) < 4 * 0.17 / np.sqrt(own.sum())
-        if true_q < 0.9:
-            np.testing.assert_allclose(q[own].std(), 0.05, rtol=tolerance)
-            np.testing.assert_allclose(q[own].mean(), true_q, atol=1e-3)
-
-
-def test_an_axis_ratio_above_one_is_drawn_once_more_and_then_is_one(proposals):
-    s, _ = proposals
-    own = s.lens_index == 1
-    q = np.asarray(sie.axis_ratio(s.sie)[0])[own]
-    above = stats.norm.sf(1, 0.98, 0.05)  # of one draw
-    n = own.sum()
-    share = (q > 1 - 1e-6).mean()
-    assert abs(share - above**2) < 4 * np.sqrt(above**2 / n)
-
-    def cumulative(t):
-        """P(q < t) for t < 1: the first draw, or the second where that was above 1."""
-        return stats.norm.cdf(t, 0.98, 0.05) * (1 + above)
-
-    steps = np.linspace(0.8, 0.99, 20)
-    found = (q[:, None] < steps).mean(0)
-    np.testing.assert_allclose(found, cumulative(steps), atol=4 * 0.5 / np.sqrt(n))
-
-
-def test_sources_lie_anywhere_with_equal_chance(proposals):
-    s, _ = proposals
-    dx, dy = s.beta_x - s.sie.x, s.beta_y - s.sie.y
-    inside = (np.hypot(dx, dy) / (sample.REACH * s.sie.theta_E)) ** 2
-    angle = np.arctan2(dy, dx) / (2 * np.pi) + 0.5
-    for uniform in (inside, angle):
-        assert stats.kstest(uniform, "uniform").pvalue > 1e-3
-
-
-def test_the_region_of_proposals_holds_every_caustic_and_cut():
-    q = np.linspace(sample.LEAST_AXIS_RATIO, 0.9999, 2000)
-    b, f = 2 * q / (1 + q), np.sqrt(1 - q**2)
-    x_cut, y_cut = b / f * np.arctan(f / q), b / f * np.arctanh(f)
-    for extent in (x_cut, y_cut, np.abs(b / q - x_cut), np.abs(b - y_cut)):
-        assert extent.max() < sample.REACH
-
-
-def cut_area(theta_E, q):
-    """Area inside the cut, where a source has two images or more, by closed form."""
-    t = np.linspace(0, 2 * np.pi, 2001)[:, None]
-    b, f = 2 * q * theta_E / (1 + q), np.sqrt(1 - q**2)
-    delta = np.sqrt((q * np.cos(t)) ** 2 + np.sin(t) ** 2)
-    x = b / f * np.arctan(f * np.cos(t) / delta)
-    y = b / f * np.arctanh(f * np.sin(t) / delta)
-    return (
-        np.abs((x[:-1] * np.diff(y, axis=0) - y[:-1] * np.diff(x, axis=0)).sum(0)) / 2
-    )
-
-
-def test_lenses_are_accepted_by_weight_times_cross_section(known, proposals):
-    s, plausible = proposals
-    kept = jax.tree.map(lambda a: a[plausible], s)
-    multiple = count_images(kept) >= 2
-    accepted = np.bincount(kept.lens_index[multiple], minlength=3)
-    q = np.asarray(sie.axis_ratio(s.sie)[0])
-    expected = np.array(
-        [
-            known.lenses.weight[i]
-            * cut_area(s.sie.theta_E[own], np.minimum(q[own], 1 - 1e-6)).mean()
-            for i in range(3)
-            for own in [np.flatnonzero(s.lens_index == i)[:500]]
-        ]
-    )
-    share = accepted / accepted.sum()
-    error = np.sqrt(share * (1 - share) / accepted.sum()) + 0.01 * share
-    assert (np.abs(share - expected / expected.sum()) < 4 * error).all()
-
-
 def test_quads_alone_and_a_cap_on_each_bin(known):
     criteria = Criteria(multiplicity="quads", cap=2)
     s = sample.draw(
-        KEY, 7, known, SURVEY, SCALE, criteria, batch=8192, patience=200_000
+        KEY, 7, known, RENDERING, criteria, batch=8192, patience=200_000
     ).systems
     assert (s.n_images == 4).all() and (count_images(s) == 4).all()
     assert np.bincount((s.sie.theta_E / 0.1).astype(int)).max() == 2
 
 
-@pytest.mark.parametrize(
-    ("multiplicity", "wanted"),
-    [("both", {2, 3, 4, 5}), ("doubles", {2}), ("quads", {4})],
-)
-def test_multiplicity_says_which_image_counts_are_wanted(
-    monkeypatch, drawn, multiplicity, wanted
-):
-    row = jax.tree.map(lambda a: jnp.asarray(a[0]), drawn.systems)
-    for count in range(6):
-        zero = jnp.zeros(8)
-        found = images.Images(zero, zero, zero, jnp.arange(8) < count)
-        monkeypatch.setattr(images, "solve", lambda *_, found=found: found)
-        n, kept = sample.is_multiple(row, Criteria(multiplicity=multiplicity))
-        assert n == count and bool(kept) == (count in wanted)
+def test_arcs_near_the_threshold_are_judged_by_a_mocks_full_number_of_rays(known):
+    """A look at every arc with two rays, and a closer one where 5 % would decide."""
+    free = sample.draw(KEY, 192, known, RENDERING, Criteria(arc_peak=0.0)).systems
+    least = float(np.median(free.arc_peak))
+    s = sample.draw(KEY, 96, known, RENDERING, Criteria(arc_peak=least)).systems
+    near = np.flatnonzero(s.arc_peak < (1 + sample.DOUBT) * least)
+    assert 2 <= len(near) < len(s.number) and s.arc_peak.min() >= least
+    render = jax.jit(lambda row: system.render(row, known, RENDERING))
+    for k in near[:3]:
+        row = jax.tree.map(lambda a, k=k: jnp.asarray(a[k]), s)
+        arcs = np.asarray(render(row))[..., 2] - 0.5
+        np.testing.assert_allclose(row.arc_peak, arcs.max() / 0.08, rtol=2e-5)
+
+
+def test_weights_say_how_much_rarer_quads_are(known):
+    """The cross-sections of doubles and quads drawn apart mix them as nature does."""
+
+    def drawn(multiplicity, size):
+        criteria = Criteria(multiplicity=multiplicity, arc_peak=0.0)
+        return sample.draw(KEY, size, known, RENDERING, criteria)
+
+    doubles, quads, both = (
+        drawn("doubles", 512),
+        drawn("quads", 512),
+        drawn("both", 2048),
+    )
+    apart = quads.weight.sum() / doubles.weight.sum()
+    four = (both.systems.n_images == 4).sum()
+    together = four / (both.systems.n_images == 2).sum()
+    assert abs(np.log(apart / together)) < 4 / np.sqrt(four)
+    total = doubles.weight.sum() + quads.weight.sum()
+    np.testing.assert_allclose(both.weight.sum(), total, rtol=0.25)
+
+
+def test_weights_undo_the_cap():
+    lenses, ones = np.linspace(0, 1, 40), np.ones(40)
+    many = toy(
+        z=0.3 + 0.3 * lenses,
+        vdisp=220 + 100 * lenses,
+        q=0.8 * ones,
+        phi=lenses,
+        weight=ones,
+        source_z=[1.5, 2.0, 2.5],
+    )
+    free = sample.draw(KEY, 1024, many, RENDERING, Criteria(arc_peak=0.0))
+    capped = sample.draw(KEY, 64, many, RENDERING, Criteria(arc_peak=0.0, cap=8))
+    np.testing.assert_allclose(capped.weight.sum(), free.weight.sum(), rtol=0.2)
+    one, other = free.systems.sie.theta_E, capped.systems.sie.theta_E
+    assert capped.weight.max() > 1.5 * capped.weight.min()
+    order = np.argsort(other)
+    cumulative = np.cumsum(capped.weight[order]) / capped.weight.sum()
+    for part in (0.25, 0.5, 0.75):
+        undone = other[order][np.searchsorted(cumulative, part)]
+        assert abs((one < undone).mean() - part) < 0.12
+
+
+def test_no_lens_comes_twice_in_one_rotation(mixed):
+    criteria = Criteria(arc_peak=0.0, rotate=True, once=True)
+    s = sample.draw(KEY, 20, mixed, RENDERING, criteria).systems
+    pairs = list(zip(s.lens_index.tolist(), s.rotation.tolist(), strict=True))
+    assert len(set(pairs)) == 20 and len(set(s.lens_index.tolist())) == 6
+    with pytest.raises(ValueError, match="6 lens galaxies make no more than 24 .* 25"):
+        sample.draw(KEY, 25, mixed, RENDERING, criteria)
+
+
+def test_a_shift_beyond_the_cutouts_edge_is_refused(mixed):
+    with pytest.raises(ValueError, match="dither=1 .* at least 26 pixels.* have 24"):
+        sample.draw(KEY, 5, mixed, RENDERING, Criteria(dither=1))
 
 
 def test_a_sample_that_cannot_be_filled_is_refused_with_its_counts(known):
-    with pytest.raises(ValueError, match=r"2,048 proposals gave 0 of 10 .*theta_E_min"):
+    with pytest.raises(
+        ValueError, match=r"2,048 proposals .* after 0 of 10 .*theta_E_min"
+    ):
         criteria = Criteria(theta_E_min=3.1)
-        sample.draw(KEY, 10, known, SURVEY, SCALE, criteria, batch=1024, patience=2048)
+        sample.draw(KEY, 10, known, RENDERING, criteria, batch=1024, patience=2048)
     with pytest.raises(ValueError, match="no lens .* above 3.14 .* theta_E_min is 4.9"):
-        sample.draw(KEY, 10, known, SURVEY, SCALE, Criteria(theta_E_min=4.9))
+        sample.draw(KEY, 10, known, RENDERING, Criteria(theta_E_min=4.9))
 
 
 def test_a_table_has_the_contracts_columns_and_units(mixed, drawn):

@@ -7,16 +7,23 @@ import pytest
 
 from lensjax import catalogue, mock, sie, system
 from lensjax.catalogue import Catalogue, Lenses, Sources
+from lensjax.lens import Lens
+from lensjax.shear import Shear
 from lensjax.survey import HSC
-from lensjax.system import System
+from lensjax.system import Rendering, System
 
 SURVEY = HSC._replace(image_size=32)
 SCALE = 0.06  # of the source stamps [arcsec]
+RENDERING = Rendering(SURVEY, SCALE)
 
 measure = jax.jit(lambda image, psf: catalogue.measure(image, psf, SURVEY))
 turned = jax.jit(system.turned)
-render = jax.jit(lambda row, galaxies: system.render(row, galaxies, SURVEY, SCALE))
-brightness = jax.jit(lambda row, cat: system.brightness(row, cat, SURVEY, SCALE))
+render = jax.jit(lambda row, galaxies: system.render(row, galaxies, RENDERING))
+brightness = jax.jit(
+    lambda row, cat: system.brightness(
+        row, cat.lenses, cat.sources, cat.psfs[0], RENDERING
+    )
+)
 
 
 def gaussian(n, xx, xy, yy, x=0.0, y=0.0):
@@ -58,8 +65,16 @@ def a_row(rotation, lens, beta):
         number=jnp.array(0),
         lens_index=jnp.array(0),
         source_index=jnp.array(0),
+        psf_index=jnp.array(0),
         rotation=jnp.array(rotation),
+        shift_x=jnp.array(0),
+        shift_y=jnp.array(0),
         sie=jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), lens),
+        shear=Shear(zero, zero),
+        light_x=zero,
+        light_y=zero,
+        light_ex=zero,
+        light_ey=zero,
         beta_x=jnp.asarray(beta[0], jnp.float32),
         beta_y=jnp.asarray(beta[1], jnp.float32),
         z_lens=zero + 0.5,
@@ -101,7 +116,7 @@ def test_one_turn_takes_the_right_edge_to_the_top():
 
 @pytest.mark.parametrize("k", range(4))
 def test_light_of_a_turned_galaxy_is_what_its_turned_image_shows(galaxies, k):
-    image, _, psf = system.stamps(turned_row(k), galaxies, SCALE)
+    image, _, psf = system.stamps(turned_row(k), galaxies, RENDERING)
     seen = measure(image, psf)
     listed = system.light_of(galaxies.lenses, jnp.array(0), jnp.array(k))
     for name, value in zip(("x", "y", "ex", "ey"), listed, strict=True):
@@ -120,7 +135,7 @@ def test_turning_galaxy_mass_and_source_together_turns_the_mock(galaxies, k):
 
 def test_arcs_are_as_bright_as_the_row_says(galaxies):
     row = turned_row(1)
-    image, _, _ = system.stamps(row, galaxies, SCALE)
+    image, _, _ = system.stamps(row, galaxies, RENDERING)
     arcs = np.asarray(render(row, galaxies) - image)[..., 2]
     peak, log_ratio = brightness(row, galaxies)
     background = galaxies.lenses.background[0, 2]
@@ -138,6 +153,57 @@ def test_a_band_that_has_its_own_stamp_is_the_one_looked_at(galaxies):
     np.testing.assert_allclose(
         brightness(turned_row(0), galaxies._replace(sources=four)), alike, rtol=1e-5
     )
+
+
+@pytest.mark.parametrize(("x", "y"), [(3, -1), (-4, 4), (0, 0)])
+def test_a_shifted_lens_keeps_its_pixels_and_moves_by_whole_ones(galaxies, x, y):
+    """A cutout of 40 pixels for a survey of 32 can be shifted by up to four."""
+    image = np.random.default_rng(0).normal(size=(40, 40, 4)).astype(np.float32)
+    moved = np.asarray(system.shifted(image, jnp.array(x), jnp.array(y), 32))
+    whole = np.roll(image, (y, x), (0, 1))
+    np.testing.assert_array_equal(moved, whole[4:36, 4:36])
+    same = np.asarray(system.shifted(image[4:36, 4:36], jnp.array(x), jnp.array(y), 32))
+    np.testing.assert_array_equal(same, image[4:36, 4:36])
+
+
+def test_the_noise_of_arcs_is_poissons_and_a_systems_own(galaxies):
+    """Where arcs are bright its variance is counts over gain; elsewhere nothing."""
+    noisy = RENDERING._replace(arc_noise=True)
+    layers = jax.jit(system.layers, static_argnums=2)
+    bright = galaxies._replace(
+        sources=galaxies.sources._replace(flux=galaxies.sources.flux * 1e4)
+    )
+    image, arcs = layers(turned_row(0), bright, RENDERING)
+    _, seen = layers(turned_row(0), bright, noisy)
+    _, again = layers(turned_row(0), bright, noisy)
+    other = turned_row(0)._replace(number=jnp.array(1))
+    _, others = layers(other, bright, noisy)
+    np.testing.assert_array_equal(seen, again)
+    assert np.abs(np.asarray(seen - others)).max() > 0.01
+    arcs, noise = np.asarray(arcs), np.asarray(seen - arcs)
+    lit = arcs > 1.0
+    assert lit.sum() > 500
+    score = noise[lit] / np.sqrt(arcs[lit] / 3000)
+    assert abs(score.mean()) < 4 / np.sqrt(lit.sum())
+    assert abs(score.std() - 1) < 4 / np.sqrt(2 * lit.sum())
+    assert (noise[arcs <= 0] == 0).all()
+
+
+def test_shear_bends_the_arcs_as_lens_does(galaxies):
+    row = turned_row(0)
+    g = Shear(jnp.float32(0.1), jnp.float32(-0.05))
+    expected = mock.arcs(
+        Lens(row.sie, g),
+        row.beta_x,
+        row.beta_y,
+        mock.Source(galaxies.sources.image[0], galaxies.sources.flux[0], SCALE),
+        galaxies.psfs[0],
+        SURVEY,
+    )
+    found = render(row._replace(shear=g), galaxies) - galaxies.lenses.image[0]
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+    unsheared = render(row, galaxies) - galaxies.lenses.image[0]
+    assert np.abs(np.asarray(found - unsheared)).max() > 0.1
 
 
 def test_identifiers_sort_as_their_numbers_do():

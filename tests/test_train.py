@@ -7,16 +7,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lensjax import catalogue, train
+from lensjax import batches, catalogue, train
+from lensjax.batches import Data
 from lensjax.network import Architecture
+from lensjax.shear import Shear
 from lensjax.sie import SIE
 from lensjax.survey import HSC
-from lensjax.system import System
-from lensjax.train import Data, Settings
+from lensjax.system import Rendering, System
+from lensjax.train import Settings
 
 SMALL = Architecture(size=16, channels=(3,), dense=(8,))
 SETTINGS = Settings(learning_rate=0.02, batch_size=8, seed=7, architecture=SMALL)
-SURVEY = HSC._replace(image_size=16)
+RENDERING = Rendering(HSC._replace(image_size=16), 0.03)
 N, LENSES = 90, 30
 
 
@@ -29,12 +31,32 @@ def systems_of(n=N, lenses=LENSES, sources=5, seed=0):
     def whole(high):
         return jnp.asarray(rng.integers(0, high, n), jnp.int32)
 
-    sie = SIE(real(0.5, 2.0), real(), real(), real(), real())
-    no = jnp.zeros(n, bool)
+    zero, no = jnp.zeros(n), jnp.zeros(n, bool)
     return System(
-        jnp.arange(n), whole(lenses), whole(sources), whole(4), sie, real(), real(),
-        real(0.2, 0.6), real(1, 2), real(150, 300), no, no, whole(4), real(), real(),
-    )  # fmt: skip
+        number=jnp.arange(n),
+        lens_index=whole(lenses),
+        source_index=whole(sources),
+        psf_index=jnp.zeros(n, jnp.int32),
+        rotation=whole(4),
+        shift_x=jnp.zeros(n, jnp.int32),
+        shift_y=jnp.zeros(n, jnp.int32),
+        sie=SIE(real(0.5, 2.0), real(), real(), real(), real()),
+        shear=Shear(zero, zero),
+        light_x=real(),
+        light_y=real(),
+        light_ex=real(),
+        light_ey=real(),
+        beta_x=real(),
+        beta_y=real(),
+        z_lens=real(0.2, 0.6),
+        z_source=real(1, 2),
+        vdisp=real(150, 300),
+        z_drawn=no,
+        vdisp_drawn=no,
+        n_images=whole(4),
+        arc_peak=real(),
+        log_flux_ratio=real(),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -50,21 +72,22 @@ PART = catalogue.split([f"lens-{i}" for i in range(LENSES)])
 
 
 def folds_of(data, numbers):
-    return train.split_rows(PART, data.systems.lens_index, numbers)
+    return batches.split_rows(PART, data.systems.lens_index, numbers)
 
 
 def trained(data, numbers, devices, epochs=2, settings=SETTINGS, cuts=()):
     """Losses (epoch, train and validation, fold) and the final state."""
     folds = folds_of(data, numbers)
-    steps = train.steps_per_epoch(PART, data.systems.lens_index, settings.batch_size)
+    steps = batches.steps_per_epoch(PART, data.systems.lens_index, settings.batch_size)
     some = jax.devices()[:devices]
-    program = train.compile(settings, steps, len(numbers), SURVEY, 0.03, some)
-    state, folds = program.place((train.start(settings, folds), folds))
+    program = train.compile(settings, steps, folds, RENDERING, some)
+    state, folds = program.place((train.start(settings, folds.number), folds))
     losses = []
     for epoch in range(epochs):
         for first, last in itertools.pairwise((0, *cuts, steps)):
             state = program.run(state, folds, data, epoch, first, last)
-        state, both = program.finish(state, folds, data, epoch, steps)
+        state = program.validate(state, folds, data, 0, program.blocks)
+        state, both = program.finish(state, folds, epoch)
         losses.append(np.stack(both))
     return np.stack(losses), jax.device_get(state)
 
@@ -158,15 +181,15 @@ def test_a_fold_without_systems_is_an_error(data):
     lens_index = data.systems.lens_index
     nobody = jnp.where(PART[lens_index] == 2, np.flatnonzero(PART == 1)[0], lens_index)
     with pytest.raises(ValueError, match="fold 2 has no validation systems: draw"):
-        train.split_rows(PART, nobody, [0])
+        batches.split_rows(PART, nobody, [0])
     with pytest.raises(ValueError, match="batch_size 500 .* lower it"):
-        train.steps_per_epoch(PART, lens_index, 500)
+        batches.steps_per_epoch(PART, lens_index, 500)
 
 
 def test_every_row_comes_up_once_an_epoch():
     rows, n = jnp.arange(100, 150), jnp.int32(40)
-    first = train._shuffled(jax.random.key(0), rows, n)
-    second = train._shuffled(jax.random.key(1), rows, n)
+    first = batches.shuffled(jax.random.key(0), rows, n)
+    second = batches.shuffled(jax.random.key(1), rows, n)
     for order in (first, second):
         assert sorted(np.asarray(order[:40]).tolist()) == list(range(100, 140))
     assert (first != second).any()
@@ -215,7 +238,7 @@ def test_validation_loss_is_that_of_the_held_out_rows(data, five):
     folds = folds_of(data, range(5))
     rows = folds.validation[2][: folds.n_validation[2]]
     params = jax.tree.map(lambda a: a[2], five[1].params)
-    outputs = train.predict(params, rows, data, SETTINGS, SURVEY, 0.03)
+    outputs = train.predict(params, rows, data, SETTINGS, RENDERING)
     truth = np.asarray(train.targets(data.systems))[rows]
     expected = ((np.asarray(outputs) - truth) ** 2).mean()
     assert five[0][-1, 1, 2] == pytest.approx(expected, rel=1e-5)

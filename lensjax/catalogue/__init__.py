@@ -78,7 +78,9 @@ def measure(image: Array, psf: Array, survey: Survey) -> dict[str, Array]:
     edge = (image.shape[0] - survey.image_size) // 2
     image = image[edge : edge + survey.image_size, edge : edge + survey.image_size]
     galaxy = light.moments(image[..., i])
-    star = light.moments(psf[..., i], start=2.0)
+    finer = survey.psf_oversampling
+    star = light.moments(psf[..., i], start=2.0 * finer)
+    star = star._replace(**{k: getattr(star, k) / finer**2 for k in ("xx", "xy", "yy")})
     ex, ey = light.ellipticity(light.without_psf(galaxy, star))
     within = light.aperture_flux(image, 2.0 / survey.pixel_scale)
     return {

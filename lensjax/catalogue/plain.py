@@ -2,48 +2,53 @@
 
     lenses.csv    id, file; z and vdisp_kms where they are known; psf (a file's name)
     sources.csv   id, file, z; magnitudes hsc_g, hsc_r, ... to colour one-band stamps
-    with psfs/         effective PSFs, one file a place, one extension a band
+    psfs/         effective PSFs, one file a place, one extension a band
 
 Paths in a table are relative to it.  A missing redshift or dispersion is a normal case.
 """
 
 import difflib
 import hashlib
-import warnings
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from astropy.convolution import Gaussian2DKernel, convolve_fft
 from astropy.table import MaskedColumn, Table
-from photutils.segmentation import detect_sources
-from photutils.utils.exceptions import NoDetectionsWarning
 
 from lensjax import catalogue as _catalogue
+from lensjax import population
 from lensjax import psf as _psf
 from lensjax.catalogue import Catalogue, Lenses, Listing, Sources, cutouts, quality
+from lensjax.catalogue.extraction import isolate
 from lensjax.survey import Survey
 
 SOURCE_BAND = "F814W"  # of the stamps; other bands come from the table's magnitudes
 VDISP_LEAST, VDISP_MOST = 50.0, 600.0  # [km/s] outside: no early-type galaxy's
 
 
-def read(folder: str | Path, survey: Survey) -> tuple[Catalogue, Listing]:
-    """The catalogue in `folder`.
+def read(
+    folder: str | Path,
+    survey: Survey,
+    room: int = 0,
+    source_folder: str | Path | None = None,
+) -> tuple[Catalogue, Listing]:
+    """The catalogue in `folder`, its sources from another one if that is named.
 
-    Objects with a broken file or an impossible redshift are left out and named in the
-    listing's notes.  Raises ValueError, naming the folder, file or column and the
-    remedy, where no catalogue can be made.
+    Lens cutouts keep `room` pixels on each side beyond the survey's.  Objects with a
+    broken file or an impossible redshift are left out and named in the listing's notes.
+    Raises ValueError, naming the folder, file or column and the remedy, where no
+    catalogue can be made.
     """
     folder = Path(folder)
-    check(folder)
+    check(folder, source_folder)
     notes: list[str] = []
-    psf_names, psfs = _read_psfs(folder / "psfs", survey)
+    psf_names, psfs = _read_psfs(folder / "psfs", survey, notes)
     lens_id, lenses = _read_lenses(
-        folder / "lenses.csv", survey, psf_names, psfs, notes
+        folder / "lenses.csv", survey, psf_names, psfs, notes, room
     )
-    source_id, sources, scale = _read_sources(folder / "sources.csv", survey, notes)
+    table = Path(source_folder or folder) / "sources.csv"
+    source_id, sources, scale = _read_sources(table, survey, notes)
     read_ = Catalogue(lenses, sources, psfs)
     return read_, Listing(
         lens_id,
@@ -55,15 +60,19 @@ def read(folder: str | Path, survey: Survey) -> tuple[Catalogue, Listing]:
     )
 
 
-def check(folder: str | Path) -> None:
-    """Raise ValueError unless `folder` looks like a catalogue; reads no stamps."""
-    folder = Path(folder)
+def check(folder: str | Path, source_folder: str | Path | None = None) -> None:
+    """Raise ValueError unless the folders look like a catalogue; reads no stamps."""
     remedy = "give a folder with lenses.csv, sources.csv and psfs/, or leave data out"
-    if not folder.is_dir():
-        raise ValueError(f"data: {folder} is no folder: {remedy}")
-    for part in ("lenses.csv", "sources.csv", "psfs"):
-        if not (folder / part).exists():
-            raise ValueError(f"data: {folder} has no {part}: {remedy}")
+    for path in filter(None, (folder, source_folder)):
+        if not Path(path).is_dir():
+            raise ValueError(f"data: {path} is no folder: {remedy}")
+    if not (Path(folder) / "lenses.csv").exists():
+        raise ValueError(f"data: {folder} has no lenses.csv: {remedy}")
+    path = Path(source_folder or folder)
+    if not (path / "sources.csv").exists():
+        raise ValueError(
+            f"data: {path} has no sources.csv: name a folder that has with sources=DIR"
+        )
 
 
 def _read_table(path: Path, needed: tuple[str, ...]) -> Table:
@@ -98,12 +107,28 @@ def _numbers(table: Table, name: str) -> np.ndarray:
     return np.array(column.astype(float).filled(np.nan), float)
 
 
-def _read_psfs(folder: Path, survey: Survey) -> tuple[list[str], jax.Array]:
+def _read_psfs(
+    folder: Path, survey: Survey, notes: list[str]
+) -> tuple[list[str], jax.Array]:
+    if not folder.exists():
+        notes.append(
+            f"no {folder.name}/: {population.SEEINGS} PSFs of {survey.name}'s seeing "
+            "are drawn"
+        )
+        keys = jax.random.split(jax.random.key(0), population.SEEINGS)
+        drawn = jax.jit(jax.vmap(lambda key: population.seeing(key, survey)))(keys)
+        return [f"drawn {k}" for k in range(len(drawn))], drawn
     names, kernels = [], []
+    wanted = survey.pixel_scale / survey.psf_oversampling
     for path in sorted(folder.glob("*.fits")):
-        planes = cutouts.read(path, bands=survey.bands).bands
+        cutout = cutouts.read(path, bands=survey.bands)
+        if abs(cutout.pixel_scale / wanted - 1) > cutouts.SCALE_TOLERANCE:
+            raise ValueError(
+                f"{path}: pixels of {cutout.pixel_scale:g} arcsec, {survey.name}'s "
+                f"PSFs have {wanted:.4g}: resample it"
+            )
         try:
-            kernel = [_psf.centre(planes[band]) for band in survey.bands]
+            kernel = [_psf.centre(cutout.bands[band]) for band in survey.bands]
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
         names.append(path.name)
@@ -121,7 +146,8 @@ def _cut(kernel: np.ndarray, size: int) -> np.ndarray:
     return kernel / kernel.sum((0, 1))
 
 
-def _read_lenses(path, survey, psf_names, psfs, notes):
+def _read_lenses(path, survey, psf_names, psfs, notes, room=0):
+    larger = survey._replace(image_size=survey.image_size + 2 * room)
     table = _read_table(path, ("id", "file"))
     z, vdisp = _numbers(table, "z"), _numbers(table, "vdisp_kms")
     impossible = ~np.isnan(vdisp) & ~((vdisp > VDISP_LEAST) & (vdisp < VDISP_MOST))
@@ -137,7 +163,7 @@ def _read_lenses(path, survey, psf_names, psfs, notes):
     for row, record in enumerate(table):
         try:
             prepared = quality.prepare(
-                cutouts.read(path.parent / record["file"], bands=survey.bands), survey
+                cutouts.read(path.parent / record["file"], bands=survey.bands), larger
             )
             if quality.is_fatal(prepared.flags):
                 raise ValueError("; ".join(prepared.flags.values()))
@@ -181,10 +207,9 @@ def _psf_of(record, columns, names: list[str]) -> int:
 
 
 def _read_sources(path, survey, notes):
-    columns = [f"{survey.name}_{band}".lower() for band in survey.bands]
-    table = _read_table(path, ("id", "file", "z", *columns))
+    table = _read_table(path, ("id", "file", "z"))
     z = _numbers(table, "z")
-    mags = np.stack([_numbers(table, name) for name in columns], -1)
+    mags = _magnitudes(table, survey, notes)
     noise = np.sqrt(_numbers(table, "noise_var"))
 
     rows, stamps, scales = [], [], []
@@ -220,6 +245,23 @@ def _read_sources(path, survey, notes):
     return tuple(str(table["id"][row]) for row in kept), sources, float(scales[0])
 
 
+def _magnitudes(table: Table, survey: Survey, notes: list[str]) -> np.ndarray:
+    """AB magnitudes (N, band): the survey's own columns, or HSC's in their place."""
+    own = [f"{survey.name}_{band}".lower() for band in survey.bands]
+    if set(own) <= set(table.colnames):
+        return np.stack([_numbers(table, name) for name in own], -1)
+    hsc = [f"hsc_{band}" for band in "griz"]
+    for name in own if survey.name == "HSC" else hsc:
+        if name not in table.colnames:
+            near = difflib.get_close_matches(name, table.colnames) or table.colnames
+            raise ValueError(
+                f"{table.meta['path']} has no column {name!r}; it has {', '.join(near)}"
+            )
+    notes.append(f"sources have HSC's magnitudes in {survey.name}'s bands")
+    mags = np.stack([_numbers(table, name) for name in hsc], -1)
+    return np.asarray(population.in_bands(mags, survey))
+
+
 def _coloured(cutout, mag, noise, survey) -> tuple[np.ndarray, np.ndarray]:
     """Stamp (m, m, 1) of unit flux in a square about its middle, and counts a band."""
     if not np.isfinite(mag).all():
@@ -230,44 +272,6 @@ def _coloured(cutout, mag, noise, survey) -> tuple[np.ndarray, np.ndarray]:
     if total <= 0:
         raise ValueError("its flux is not positive")
     return (galaxy / total)[..., None], 10 ** (-0.4 * (mag - survey.zero_point))
-
-
-def isolate(stamp: np.ndarray, noise: float) -> np.ndarray:
-    """The central galaxy of a stamp in a square (m, m) of its own, m odd.
-
-    Pixels outside its segment are zero: what lies there is noise and neighbours, which
-    would be lensed as if they were the source.  The middle is the brightest pixel, as
-    in the paper.  `noise` is the stamp's RMS; not finite, it is taken from the stamp.
-    """
-    if not np.isfinite(stamp).all():
-        raise ValueError("it has pixels that are not finite")
-    smooth = convolve_fft(stamp, Gaussian2DKernel(1.5))
-    if not noise > 0:
-        noise = 1.4826 * np.median(np.abs(stamp - np.median(stamp)))
-    # a Gaussian of sigma 1.5 averages noise down by 2 sqrt(pi) 1.5
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NoDetectionsWarning)
-        segments = detect_sources(smooth, 1.5 * noise / (2 * np.sqrt(np.pi) * 1.5), 9)
-    if segments is None:
-        raise ValueError("no galaxy stands out of its noise")
-    middle = np.array(stamp.shape) // 2
-    near = np.hypot(*(np.indices(stamp.shape) - middle[:, None, None])) < 8
-    labels = segments.data[near & (segments.data > 0)]
-    if not labels.size:
-        raise ValueError("no galaxy stands at its middle")
-    own = segments.data == np.bincount(labels).argmax()
-    galaxy = np.where(own, stamp, 0)
-    row, column = np.unravel_index(np.where(own, smooth, -np.inf).argmax(), stamp.shape)
-    reach = max(
-        row, column, stamp.shape[0] - 1 - row, stamp.shape[1] - 1 - column
-    )  # of a square about the brightest pixel
-    square = np.zeros((2 * reach + 1, 2 * reach + 1))
-    square[
-        reach - row : reach - row + stamp.shape[0],
-        reach - column : reach - column + stamp.shape[1],
-    ] = galaxy
-    used = np.abs(np.argwhere(square) - reach).max()
-    return square[reach - used : reach + used + 1, reach - used : reach + used + 1]
 
 
 def _framed(stamp: np.ndarray, size: int) -> np.ndarray:

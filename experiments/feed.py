@@ -1,0 +1,125 @@
+"""Where training finds what it reads: all in memory, or lens stamps from disk.
+
+A training program reads rows of a sample and the galaxies that they name.  Where the
+galaxies do not fit into memory, a feed hands it, for some steps at a time, just those
+that these steps will ask for, and reads ahead while the steps are computed.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lensjax import train
+from lensjax.batches import Data, Folds
+from lensjax.catalogue import Catalogue, Lenses
+from lensjax.system import System
+
+
+class InMemory:
+    """Everything is there already."""
+
+    def __init__(self, data: Data):
+        self.data = data
+
+    def training(self, epoch: int, first: int, last: int) -> Data:
+        """What steps `first` to `last` of an epoch read."""
+        return self.data
+
+    def validation(self, first: int, last: int) -> Data:
+        """What some blocks of the held-out rows read."""
+        return self.data
+
+    def rows(self, rows: np.ndarray) -> Data:
+        """What these rows read."""
+        return self.data
+
+
+class FromDisk:
+    """Stamps of lens galaxies and their PSFs are read when they are due.
+
+    The data of every dispatch has the same shapes, so that programs are compiled once;
+    `dispatch` steps of `per_step` systems are the most that one asks for.
+    """
+
+    def __init__(
+        self,
+        systems: System,
+        catalogue: Catalogue,
+        folds: Folds,
+        settings: train.Settings,
+        dispatch: int,
+    ):
+        self.systems, self.catalogue, self.folds = systems, catalogue, folds
+        self.settings, self.dispatch = settings, dispatch
+        per_fold = dispatch * max(settings.batch_size, train.BLOCK)
+        self.room = len(folds.number) * per_fold
+        self.order: tuple[int, np.ndarray] | None = None
+        self.thread = ThreadPoolExecutor(1)
+        self.ahead: tuple[tuple, Future] | None = None
+
+    def training(self, epoch: int, first: int, last: int) -> Data:
+        """What steps `first` to `last` of an epoch read."""
+        data = self._due(("training", epoch, first, last), self._training)
+        self._read_ahead(
+            ("training", epoch, last, last + self.dispatch), self._training
+        )
+        return data
+
+    def validation(self, first: int, last: int) -> Data:
+        """What some blocks of the held-out rows read."""
+        data = self._due(("validation", first, last), self._validation)
+        self._read_ahead(("validation", last, last + self.dispatch), self._validation)
+        return data
+
+    def rows(self, rows: np.ndarray) -> Data:
+        """What these rows read."""
+        rows = np.unique(rows)
+        lenses, lens_index = self._few(self.systems.lens_index, rows)
+        psfs, psf_index = self._few(self.systems.psf_index, rows)
+        image = self._read(self.catalogue.lenses.image, lenses)
+        nothing = Lenses(*[None] * len(Lenses._fields))
+        return Data(
+            self.systems._replace(lens_index=lens_index, psf_index=psf_index),
+            Catalogue(
+                nothing._replace(image=image),
+                self.catalogue.sources,
+                self._read(self.catalogue.psfs, psfs),
+            ),
+        )
+
+    def _training(self, epoch: int, first: int, last: int) -> Data:
+        if self.order is None or self.order[0] != epoch:
+            order = jax.vmap(lambda f: train.order(self.settings, f, epoch))
+            self.order = epoch, np.asarray(jax.jit(order)(self.folds))
+        batch = self.settings.batch_size
+        return self.rows(self.order[1][:, first * batch : last * batch])
+
+    def _validation(self, first: int, last: int) -> Data:
+        rows = np.asarray(self.folds.validation)
+        rows = rows[:, first * train.BLOCK : last * train.BLOCK]
+        # the last block repeats the last row
+        return self.rows(np.append(rows, np.asarray(self.folds.validation)[:, -1]))
+
+    def _due(self, what: tuple, read: Callable) -> Data:
+        if self.ahead is not None and self.ahead[0] == what:
+            return self.ahead[1].result()
+        return read(*what[1:])
+
+    def _read_ahead(self, what: tuple, read: Callable) -> None:
+        self.ahead = what, self.thread.submit(read, *what[1:])
+
+    def _few(self, index, rows: np.ndarray) -> tuple[np.ndarray, jax.Array]:
+        """Which galaxies rows need, and where among them each row finds its own."""
+        index = np.asarray(index)
+        needed, place = np.unique(index[rows], return_inverse=True)
+        moved = np.zeros(len(index), np.int32)
+        moved[rows] = place
+        return needed, jnp.asarray(moved)
+
+    def _read(self, stamps, index: np.ndarray) -> jax.Array:
+        read = np.zeros((self.room + 1, *stamps.shape[1:]), np.float32)
+        read[: len(index)] = stamps[index] if len(index) else 0
+        return jnp.asarray(read)

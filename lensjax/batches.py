@@ -1,0 +1,133 @@
+"""What a training step looks at: rows of a sample by fold, and their images.
+
+Images are kept in memory, or rendered when they are wanted; in endless training they
+are of systems drawn within the step.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from lensjax import system
+from lensjax.catalogue import Catalogue
+from lensjax.proposals import Pool
+from lensjax.system import Rendering, System
+
+
+class Folds(NamedTuple):
+    """Which rows of the sample each fold trains on and is judged by; (F, ...)."""
+
+    number: Array  # (F,) 0 to 4
+    train: Array  # (F, T) rows of the sample, padded
+    n_train: Array  # (F,) how many of them count
+    validation: Array  # (F, V)
+    n_validation: Array
+    lenses: Array  # (F, G) rows of the catalogue that a fold may train on
+    n_lenses: Array
+
+
+class Data(NamedTuple):
+    """What a step renders or reads; the same for all folds."""
+
+    systems: System  # (N,)
+    catalogue: Catalogue | None  # None where all images are kept
+    images: Array | None = None  # (N, n, n, band) where they are kept
+    pool: Pool | None = None  # of endless training
+    thinning: Array | None = None  # (bins of theta_E,) share to admit in endless ones
+
+
+def split_rows(part: np.ndarray, lens_index: np.ndarray, folds: list[int]) -> Folds:
+    """Rows of a sample by fold, from the part (see `catalogue.split`) of each lens.
+
+    All five folds decide the padded shapes, so that one alone draws the same numbers as
+    in company.
+    """
+    part = np.asarray(part)
+    part_of_row = part[np.asarray(lens_index)]
+    every = range(int(part.max()) + 1)
+    train = [np.flatnonzero((part_of_row >= 0) & (part_of_row != k)) for k in every]
+    held_out = [np.flatnonzero(part_of_row == k) for k in every]
+    lenses = [np.flatnonzero((part >= 0) & (part != k)) for k in every]
+    for name, rows in (("validation", held_out), ("training", train)):
+        if not all(len(r) for r in rows):
+            k = [len(r) for r in rows].index(0)
+            raise ValueError(f"fold {k} has no {name} systems: draw a larger sample")
+
+    def padded(rows):
+        longest = max(len(r) for r in rows)
+        table = [np.concatenate([r, np.full(longest - len(r), r[0])]) for r in rows]
+        return jnp.asarray(np.stack(table)[folds], jnp.int32)
+
+    def lengths(rows):
+        return jnp.asarray([len(rows[k]) for k in folds], jnp.int32)
+
+    both = [f(rows) for rows in (train, held_out, lenses) for f in (padded, lengths)]
+    return Folds(jnp.asarray(folds, jnp.int32), *both)
+
+
+def steps_per_epoch(part: np.ndarray, lens_index: np.ndarray, batch_size: int) -> int:
+    """Batches an epoch: as many as the smallest of all folds fills."""
+    part_of_row = np.asarray(part)[np.asarray(lens_index)]
+    every = range(int(part.max()) + 1)
+    fewest = min(((part_of_row >= 0) & (part_of_row != k)).sum() for k in every)
+    if fewest < batch_size:
+        raise ValueError(
+            f"batch_size {batch_size} is more than the {fewest} training systems of "
+            "the smallest fold: lower it or draw a larger sample"
+        )
+    return int(fewest) // batch_size
+
+
+def shuffled(key: Array, rows: Array, n: Array) -> Array:
+    """The first n of `rows` in random order, the padding behind them."""
+    place = jax.random.uniform(key, rows.shape)
+    place = jnp.where(jnp.arange(rows.shape[0]) < n, place, jnp.inf)
+    return rows[jnp.argsort(place)]
+
+
+def take(systems: System, rows) -> System:
+    """Some rows of a sample."""
+    return jax.tree.map(lambda a: a[rows], systems)
+
+
+def images_of(data: Data, rows: Array, rendering: Rendering) -> Array:
+    """Images (len(rows), n, n, band) of sample rows: kept, or rendered now."""
+    if data.images is not None:
+        return data.images[rows]
+    return render(take(data.systems, rows), data.catalogue, rendering)
+
+
+def render(systems: System, catalogue: Catalogue, rendering: Rendering) -> Array:
+    """Images (N, n, n, band) of systems (N,)."""
+
+    def one(row):
+        return system.render(row, catalogue, rendering)
+
+    # a CPU is faster one mock at a time, within its cache; an accelerator all at once
+    if jax.default_backend() == "cpu":
+        return jax.lax.map(one, systems)
+    return jax.vmap(one)(systems)
+
+
+def render_all(
+    systems: System,
+    catalogue: Catalogue,
+    rendering: Rendering,
+    progress: Callable[[int], None] = lambda done: None,
+    block: int = 256,
+) -> Array:
+    """Images (N, n, n, band) of a whole sample, to keep in memory."""
+    some = jax.jit(render, static_argnums=2)
+    n, size = len(systems.number), rendering.survey.image_size
+    images = np.empty((n, size, size, len(rendering.survey.bands)), np.float32)
+    for first in range(0, n, block):
+        # the last block starts early rather than be of another shape
+        first = max(min(first, n - block), 0)
+        rows = take(systems, slice(first, first + block))
+        images[first : first + block] = some(rows, catalogue, rendering)
+        progress(min(first + block, n))
+    return jnp.asarray(images)
