@@ -15,7 +15,8 @@ import stat
 import threading
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -80,6 +81,16 @@ def read(
         With a flag of `quality.FATAL` and a message that names the file, the value and
         the remedy.
     """
+    with opened(path) as hdus:
+        return _cutout(hdus, tuple(b.upper() for b in bands))
+
+
+@contextmanager
+def opened(path: str | os.PathLike) -> Iterator[fits.HDUList]:
+    """HDUs of a whole and healthy FITS file; CutoutError, with its name, otherwise.
+
+    Errors raised while they are open get the file's name too.
+    """
     name = Path(path).name
     try:
         raw = io.BytesIO(_content(path))
@@ -90,7 +101,9 @@ def read(
             # not lazy: all HDUs are checked; uint=False: BLANK is NaN in all integers
             options = {"memmap": False, "lazy_load_hdus": False, "uint": False}
             with fits.open(raw, checksum=True, **options) as hdus:
-                return _cutout(hdus, tuple(b.upper() for b in bands))
+                for number, hdu in enumerate(hdus):
+                    _check(hdu, number)
+                yield hdus
     except CutoutError as error:
         raise CutoutError(error.flag, f"{name}: {error}") from None
     except Exception as error:
@@ -147,16 +160,15 @@ def _cutout(hdus: fits.HDUList, bands: tuple[str, ...]) -> Cutout:
     headers: dict[str, fits.Header] = {}
     extra: dict[str, dict[str, np.ndarray]] = {"PSF": {}, "NOISE": {}}
     seen, primary = [], hdus[0].header
-    for number, hdu in enumerate(hdus):
-        _check(hdu, number)
+    for hdu in hdus:
         if not hdu.is_image or hdu.header["NAXIS"] == 0:
             continue
         header = hdu.header
         name = str(header.get("EXTNAME", "")).strip().upper()
         if match := _PLANE.fullmatch(name):
             kind = match[1] or match[4]
-            owner = _band(match[2] or match[3] or "", bands) or ""
-            extra[kind][owner] = _plane(hdu, name)
+            owner = band_named(match[2] or match[3] or "", bands) or ""
+            extra[kind][owner] = plane(hdu, name)
             continue
         band = _band_of(header, name, bands)
         seen.append(band or name or "(no name)")
@@ -164,7 +176,7 @@ def _cutout(hdus: fits.HDUList, bands: tuple[str, ...]) -> Cutout:
             continue
         if band in planes:
             raise CutoutError("duplicate_band", f"band {band} stands twice: keep one")
-        planes[band], headers[band] = _plane(hdu, band), header
+        planes[band], headers[band] = plane(hdu, band), header
     if missing := [b for b in bands if b not in planes]:
         raise CutoutError(
             "missing_band",
@@ -196,7 +208,7 @@ def _cutout(hdus: fits.HDUList, bands: tuple[str, ...]) -> Cutout:
     )
 
 
-def _band(name: str, bands: Sequence[str]) -> str | None:
+def band_named(name: str, bands: Sequence[str]) -> str | None:
     """Tell the band that a name means: itself, or the letter of HSC-R2, i2, des_g."""
     name = name.strip().upper()
     if name in bands:
@@ -206,8 +218,8 @@ def _band(name: str, bands: Sequence[str]) -> str | None:
 
 
 def _band_of(header: fits.Header, name: str, bands: Sequence[str]) -> str | None:
-    by_name = None if name in _GENERIC else _band(name, bands)
-    by_filter = _band(str(header.get("FILTER", "")), bands)
+    by_name = None if name in _GENERIC else band_named(name, bands)
+    by_filter = band_named(str(header.get("FILTER", "")), bands)
     if by_name and by_filter and by_name != by_filter:
         raise CutoutError(
             "band_conflict", f"EXTNAME says {by_name}, FILTER {by_filter}: correct one"
@@ -234,22 +246,23 @@ def _check(hdu: Any, number: int) -> None:
         raise CutoutError("bad_header", text)
 
 
-def _plane(hdu: Any, name: str) -> np.ndarray:
+def plane(hdu: Any, name: str, dtype: Any = np.float32) -> np.ndarray:
+    """Rows and columns of an image HDU: native, contiguous, scaled, BLANK as NaN."""
     shape = hdu.shape
-    plane = [n for n in shape if n != 1] if len(shape) > 2 else shape
-    if len(plane) != 2 or 0 in plane:
+    sides = [n for n in shape if n != 1] if len(shape) > 2 else shape
+    if len(sides) != 2 or 0 in sides:
         raise CutoutError(
             "cube",
             f"{name} has shape {' x '.join(map(str, shape))}, not rows x columns: "
             "which axis is the band cannot be known; write one extension a band",
         )
     if hdu.size > MAX_BYTES:  # tiles can be a bomb too
-        raise CutoutError("too_large", f"{name} is {plane[0]} x {plane[1]}: cut it out")
+        raise CutoutError("too_large", f"{name} is {sides[0]} x {sides[1]}: cut it out")
     with np.errstate(over="ignore", invalid="ignore"):  # becomes inf, and is flagged
-        return np.ascontiguousarray(hdu.data.reshape(plane), dtype=np.float32)
+        return np.ascontiguousarray(hdu.data.reshape(sides), dtype=dtype)
 
 
-def _number(
+def number(
     header: fits.Header, primary: fits.Header, key: str, flag: str
 ) -> float | None:
     """Read a card of the extension, else of the primary header, else None."""
@@ -257,16 +270,16 @@ def _number(
     if value is None or isinstance(value, fits.card.Undefined):
         return None
     try:
-        number = float(value)
+        result = float(value)
     except (TypeError, ValueError):
-        number = math.nan
-    if not math.isfinite(number) or isinstance(value, bool):
+        result = math.nan
+    if not math.isfinite(result) or isinstance(value, bool):
         raise CutoutError(flag, f"card {key} = {value!r} is no number: correct it")
-    return number
+    return result
 
 
 def _zero_point(header: fits.Header, primary: fits.Header) -> float | None:
-    value = _number(header, primary, "MAGZERO", "zero_point")
+    value = number(header, primary, "MAGZERO", "zero_point")
     if value is not None and not 0 < value < 50:
         raise CutoutError("zero_point", f"MAGZERO = {value:g} is no AB zero point")
     return value
@@ -275,12 +288,12 @@ def _zero_point(header: fits.Header, primary: fits.Header) -> float | None:
 def _pixel_scale(
     header: fits.Header, primary: fits.Header, warnings: dict[str, str]
 ) -> float:
-    card = _number(header, primary, "PIXSCALE", "pixel_scale")
+    card = number(header, primary, "PIXSCALE", "pixel_scale")
     if card is not None and card <= 0:
         raise CutoutError(
             "pixel_scale", f"PIXSCALE = {card:g}: must be arcsec per pixel"
         )
-    wcs = _wcs_scale(header, warnings)
+    wcs = wcs_scale(header, warnings)
     if card is None and wcs is None:
         raise CutoutError(
             "pixel_scale", "no pixel scale: set PIXSCALE [arcsec per pixel], or a WCS"
@@ -297,7 +310,7 @@ def _pixel_scale(
     return wcs if card is None else card
 
 
-def _wcs_scale(header: fits.Header, warnings: dict[str, str]) -> float | None:
+def wcs_scale(header: fits.Header, warnings: dict[str, str]) -> float | None:
     """Arcsec per pixel from CD, or CDELT with PC; None without a celestial WCS."""
     if not str(header.get("CTYPE1", "")).upper().startswith("RA"):
         return None

@@ -42,6 +42,9 @@ FATAL = {
     "high_sky": "the sky lies far above zero: not subtracted",
     "wrong_units": "the noise does not fit the zero point: another unit",
     "saturated": "a saturated star: clipped, or too bright beside the lens",
+    "other_place": "bands, or a PSF, of another place on the sky",
+    "missing_psf": "no PSF for a band of the survey",
+    "bad_psf": "a PSF that is none: NaN, no flux, even, off centre, another scale",
 }
 """Flags with which no prediction is given."""
 
@@ -51,6 +54,12 @@ WARNING = {
     "orientation": "WCS rotated or mirrored: ex, ey, x, y are along the pixel axes",
     "thin_edge": "one or two outermost rows or columns without data",
     "shifted_band": "two neighbouring bands look shifted against each other",
+    "no_wcs": "no WCS: no position; the survey's pixel scale, all bands aligned",
+    "small_cutout": "its corners hold lens light: the background comes out too high",
+    "no_mask": "the mask is missing or does not name its bits, and is not used",
+    "suspect_pixels": "many pixels that the archive's mask calls doubtful",
+    "bad_variance": "pixels whose variance is zero, negative or not finite",
+    "psf_sum": "a PSF whose sum is not 1, normalised",
 }
 """Flags that come with a prediction."""
 
