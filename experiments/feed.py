@@ -55,7 +55,7 @@ class FromDisk:
         self.systems, self.catalogue, self.folds = systems, catalogue, folds
         self.settings, self.dispatch = settings, dispatch
         per_fold = dispatch * max(settings.batch_size, train.BLOCK)
-        self.room = len(folds.number) * per_fold
+        self.room = len(folds.number) * (per_fold + 1)  # the last rows are padding
         self.order: tuple[int, np.ndarray] | None = None
         self.thread = ThreadPoolExecutor(1)
         self.ahead: tuple[tuple, Future] | None = None
@@ -76,19 +76,7 @@ class FromDisk:
 
     def rows(self, rows: np.ndarray) -> Data:
         """What these rows read."""
-        rows = np.unique(rows)
-        lenses, lens_index = self._few(self.systems.lens_index, rows)
-        psfs, psf_index = self._few(self.systems.psf_index, rows)
-        image = self._read(self.catalogue.lenses.image, lenses)
-        nothing = Lenses(*[None] * len(Lenses._fields))
-        return Data(
-            self.systems._replace(lens_index=lens_index, psf_index=psf_index),
-            Catalogue(
-                nothing._replace(image=image),
-                self.catalogue.sources,
-                self._read(self.catalogue.psfs, psfs),
-            ),
-        )
+        return Data(*galaxies_of(self.systems, self.catalogue, rows, self.room))
 
     def _training(self, epoch: int, first: int, last: int) -> Data:
         if self.order is None or self.order[0] != epoch:
@@ -111,15 +99,41 @@ class FromDisk:
     def _read_ahead(self, what: tuple, read: Callable) -> None:
         self.ahead = what, self.thread.submit(read, *what[1:])
 
-    def _few(self, index, rows: np.ndarray) -> tuple[np.ndarray, jax.Array]:
-        """Which galaxies rows need, and where among them each row finds its own."""
-        index = np.asarray(index)
-        needed, place = np.unique(index[rows], return_inverse=True)
-        moved = np.zeros(len(index), np.int32)
-        moved[rows] = place
-        return needed, jnp.asarray(moved)
 
-    def _read(self, stamps, index: np.ndarray) -> jax.Array:
-        read = np.zeros((self.room + 1, *stamps.shape[1:]), np.float32)
-        read[: len(index)] = stamps[index] if len(index) else 0
-        return jnp.asarray(read)
+def galaxies_of(
+    systems: System, catalogue: Catalogue, rows: np.ndarray, room: int = 0
+) -> tuple[System, Catalogue]:
+    """A catalogue in memory of the galaxies that some rows of a sample name.
+
+    With it comes the sample, those rows naming galaxies by their new places.  Arrays
+    are as long as `room` asks, so that programs need not be compiled for each.
+    """
+    rows = np.unique(rows)
+    lenses, lens_index = _renumbered(systems.lens_index, rows)
+    psfs, psf_index = _renumbered(systems.psf_index, rows)
+    nothing = Lenses(*[None] * len(Lenses._fields))
+    image = _read(catalogue.lenses.image, lenses, room)
+    return (
+        systems._replace(lens_index=lens_index, psf_index=psf_index),
+        Catalogue(
+            nothing._replace(image=image),
+            catalogue.sources,
+            _read(catalogue.psfs, psfs, room),
+        ),
+    )
+
+
+def _renumbered(index, rows: np.ndarray) -> tuple[np.ndarray, jax.Array]:
+    """Which galaxies rows need, and where among them each row finds its own."""
+    index = np.asarray(index)
+    needed, place = np.unique(index[rows], return_inverse=True)
+    moved = np.zeros(len(index), np.int32)
+    moved[rows] = place
+    return needed, jnp.asarray(moved)
+
+
+def _read(stamps, index: np.ndarray, room: int) -> jax.Array:
+    read = np.zeros((max(room, len(index), 1), *stamps.shape[1:]), np.float32)
+    if len(index):
+        read[: len(index)] = stamps[index]
+    return jnp.asarray(read)

@@ -4,6 +4,8 @@ Writes DIR/systems.parquet, one row a system; with save_images=true also one FIT
 system, with the mock and the lensed source alone in every band.
 """
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 from experiments import config
@@ -17,6 +19,7 @@ import numpy as np
 from astropy.io import fits
 
 from experiments import progress, provenance
+from experiments.feed import galaxies_of
 from lensjax import cosmology, population, sample, survey, system, tables
 from lensjax.catalogue import Catalogue, Listing, ingested, plain
 from lensjax.proposals import Criteria
@@ -25,6 +28,8 @@ from lensjax.survey import Survey
 from lensjax.system import Rendering
 
 COSMOLOGY = cosmology.PAPER
+LARGEST = 0.4  # of the memory: larger catalogues are read when due
+TOGETHER = 256  # images that are written from one reading of their galaxies
 
 
 def survey_of(settings: config.SampleConfig) -> Survey:
@@ -51,8 +56,7 @@ def catalogue_of(settings: config.SampleConfig) -> tuple[Catalogue, Listing]:
     """The galaxies that a configuration names: real stamps, or the population's."""
     if settings.data is not None:
         try:
-            kind = ingested if ingested.is_ingested(settings.data) else plain
-            catalogue, listing = kind.read(
+            catalogue, listing = _reader(settings)(
                 settings.data, survey_of(settings), settings.dither, settings.sources
             )
         except ValueError as error:
@@ -74,6 +78,26 @@ def catalogue_of(settings: config.SampleConfig) -> tuple[Catalogue, Listing]:
     for note in listing.notes:
         progress.say(f"  note: {note}")
     return _boosted(catalogue, settings.source_boost), listing
+
+
+def _reader(settings: config.SampleConfig) -> Callable:
+    """What reads the folder: a plain one, or an ingested one, whole or when due."""
+    if not ingested.is_ingested(settings.data):
+        if settings.stream == "true":
+            raise ValueError("stream=true needs a folder made by experiments.ingest")
+        return plain.read
+    if settings.stream == "auto":
+        files = ingested.summary_of(settings.data)["files"].values()
+        large = sum(file["bytes"] for file in files) > LARGEST * _memory()
+        return ingested.stream if large else ingested.read
+    return ingested.stream if settings.stream == "true" else ingested.read
+
+
+def _memory() -> float:
+    """Bytes of the memory that JAX's arrays are in."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return stats.get("bytes_limit", host)
 
 
 def _boosted(catalogue: Catalogue, magnitudes: float) -> Catalogue:
@@ -130,7 +154,8 @@ def save_images(
     bands = rendering.survey
 
     @jax.jit
-    def render(row, catalogue):
+    def render(systems, k, catalogue):
+        row = jax.tree.map(lambda a: a[k], systems)
         image, arcs = system.layers(row, catalogue, rendering)
         return image + arcs, arcs
 
@@ -138,11 +163,12 @@ def save_images(
     numbers = drawn.systems.number
     with progress.track("writing images", len(numbers), "images") as update:
         for k, number in enumerate(numbers):
-            row = jax.tree.map(lambda a, k=k: a[k], drawn.systems)
+            if k % TOGETHER == 0:
+                some = np.arange(k, min(k + TOGETHER, len(numbers)))
+                systems, few = galaxies_of(drawn.systems, catalogue, some, TOGETHER)
             hdus = [fits.PrimaryHDU()]
-            for suffix, planes in zip(
-                ("", "_ARC"), render(row, catalogue), strict=True
-            ):
+            layers = render(systems, k, few)
+            for suffix, planes in zip(("", "_ARC"), layers, strict=True):
                 for b, band in enumerate(bands.bands):
                     hdu = fits.ImageHDU(np.asarray(planes)[..., b], name=band + suffix)
                     hdu.header["PIXSCALE"] = (bands.pixel_scale, "arcsec per pixel")

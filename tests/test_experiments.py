@@ -26,12 +26,13 @@ from experiments import predict as predict_command
 from experiments import sample as sample_command
 from experiments import train as train_command
 from experiments.config import ConfigError, DrawConfig, PredictConfig, TrainConfig
+from experiments.feed import FromDisk, InMemory
 from experiments.train import Stopped
 from lensjax import checkpoint, system, tables, train
+from lensjax.batches import Data
 from lensjax.catalogue import Catalogue, Lenses, Listing, Sources
 from lensjax.checkpoint import CheckpointError
 from lensjax.sample import Sample
-from lensjax.train import Data
 
 TINY = TrainConfig(
     fold=3, size=60, n_lenses=20, n_sources=20, epochs=3, batch_size=8, seed=3
@@ -73,7 +74,11 @@ def galaxies():
     names = [tuple(f"{kind}-{i}" for i in range(n)) for kind in ("lens", "source")]
     listing = Listing(*names, 0.03, "made up", "a fingerprint")
     systems = jax.tree.map(np.asarray, systems_of(TINY.size, n, n))
-    return Catalogue(lenses, sources, psfs), listing, Sample(systems, {"accepted": 60})
+    return (
+        Catalogue(lenses, sources, psfs),
+        listing,
+        Sample(systems, {"accepted": 60}, np.ones(TINY.size, np.float32)),
+    )
 
 
 def draw_nothing(patch):
@@ -87,7 +92,7 @@ def draw_nothing(patch):
 class Run(NamedTuple):
     folder: Path
     job: train_command.Job
-    data: Data
+    data: InMemory
     said: str
 
 
@@ -226,12 +231,75 @@ def test_one_seed_one_curve(tiny, uninterrupted):
 def test_images_kept_or_rendered_in_the_step_give_the_same_losses(
     tiny, uninterrupted, tmp_path
 ):
-    data = Data(tiny.data.systems, tiny.job.catalogue, None)
-    state = again(tiny, tmp_path, data, keep_images="false", epochs=2)
+    feed = InMemory(Data(tiny.data.data.systems, tiny.job.catalogue))
+    state = again(tiny, tmp_path, feed, keep_images="false", epochs=2)
     for one, other in zip(losses(tmp_path), uninterrupted[1], strict=False):
         assert one["train_loss"] == pytest.approx(other["train_loss"], rel=1e-4)
         assert one["val_loss"] == pytest.approx(other["val_loss"], rel=1e-4)
     assert state.best_epoch[0] > 0
+
+
+def test_stamps_read_from_disk_as_they_are_due_give_the_same_losses(
+    tiny, uninterrupted, tmp_path
+):
+    """No more galaxies are read at a time than two steps need."""
+    job, asked = tiny.job, []
+
+    class Stamps:
+        def __init__(self, array):
+            self.array = np.asarray(array)
+            self.shape = array.shape
+
+        def __getitem__(self, index):
+            asked.append(len(index))
+            return self.array[index]
+
+    catalogue = job.catalogue._replace(
+        lenses=job.catalogue.lenses._replace(image=Stamps(job.catalogue.lenses.image)),
+        psfs=Stamps(job.catalogue.psfs),
+    )
+    settings = train_command.network_settings(TINY)
+    feed = FromDisk(job.sample.systems, catalogue, job.folds, settings, 2)
+    state = again(tiny, tmp_path, feed, epochs=3)
+    for one, other in zip(losses(tmp_path), uninterrupted[1], strict=True):
+        assert one["train_loss"] == pytest.approx(other["train_loss"], rel=1e-4)
+        assert one["val_loss"] == pytest.approx(other["val_loss"], rel=1e-4)
+    # two steps of eight images, of twenty galaxies
+    assert 4 < max(asked[:12]) <= 16
+    other = job._replace(run_dir=tmp_path, catalogue=catalogue)
+    summary = train_command.conclude(other, feed, state)
+    known = json.loads((tiny.folder / "summary.json").read_text())
+    for name, merit in summary["merits"]["network"].items():
+        expected = known["merits"]["network"][name]["rms"]
+        assert merit["rms"] == pytest.approx(expected, rel=1e-3)
+
+
+def test_endless_training_stops_resumes_and_counts_its_empty_slots(tiny, tmp_path):
+    settings = replace(
+        TINY, endless=True, proposals=3, candidates=1, theta_E_min=0.3, arc_peak=0.0
+    )
+    job = tiny.job._replace(settings=settings)
+    feed = train_command.feed_of(job)
+
+    def go(name, **options):
+        run = tiny._replace(job=job)
+        return again(run, tmp_path / name, feed, epochs=2, **options)
+
+    state = go("whole")
+    records = losses(tmp_path / "whole")
+    slots = job.steps * settings.batch_size
+    assert all(0 < r["empty_slots"] < slots for r in records)
+    assert records != losses(tiny.folder)[:2]
+
+    def interrupt(done):
+        if done == 6 * TINY.batch_size:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.1)
+
+    with pytest.raises(Stopped):
+        go("parts", interrupt=interrupt, steps_per_dispatch=1)
+    assert_same_bits(go("parts"), state)
+    assert losses(tmp_path / "parts") == records
 
 
 def test_a_finished_run_says_so_and_does_not_train(tiny, monkeypatch, capsys):
@@ -492,7 +560,10 @@ def images(tiny, tmp_path_factory):
     folder = tmp_path_factory.mktemp("images")
     few = jax.tree.map(lambda a: a[:12], tiny.job.sample.systems)
     sample_command.save_images(
-        folder, tiny.job.sample._replace(systems=few), *tiny.job[2:4]
+        folder,
+        tiny.job.sample._replace(systems=few),
+        tiny.job.catalogue,
+        sample_command.rendering_of(TINY, tiny.job.listing),
     )
     return folder
 
@@ -537,7 +608,7 @@ def test_mock_less_arcs_is_the_lens_galaxy(tiny, images):
             assert file["I"].header["PIXSCALE"] == 0.168
         lens = np.rot90(lenses.image[systems.lens_index[k]], -systems.rotation[k])
         np.testing.assert_allclose(mock - arc, lens, atol=2e-5 * lens.max())
-        np.testing.assert_allclose(mock, tiny.data.images[k], atol=2e-5 * lens.max())
+        np.testing.assert_allclose(mock, tiny.data.data.images[k], atol=2e-5 * lens.max())
         assert arc[..., 2].max() > lenses.background[systems.lens_index[k], 2]
 
 
@@ -554,7 +625,7 @@ def test_predictions_of_images_on_disk_are_those_in_memory(
     table = tables.read(out)
     params = jax.tree.map(lambda a: jnp.asarray(a[0]), uninterrupted[0].best_params)
     setup = train_command.network_settings(TINY)
-    expected = np.asarray(train.answer(params, tiny.data.images[:12], setup))
+    expected = np.asarray(train.answer(params, tiny.data.data.images[:12], setup))
     columns = ("center_x_arcsec", "center_y_arcsec", "ex", "ey", "theta_E_arcsec")
     got = np.stack([table[name] for name in columns], -1)
     assert not any(table["flags"])
@@ -597,7 +668,7 @@ def test_a_run_that_has_only_begun_cannot_predict(tiny, tmp_path):
     with pytest.raises(ConfigError, match="run_dir: no checkpoint in"):
         predict_command.run(asked)
     # stopped in its first epoch: what is saved is not trained
-    start = train.start(train_command.network_settings(TINY), tiny.job.folds)
+    start = train.start(train_command.network_settings(TINY), tiny.job.folds.number)
     folder = Path(settings.run_dir)
     checkpoint.save(folder / "checkpoints", 1, train_command._saved(start, 0, 1))
     with pytest.raises(ConfigError, match="fold 3.*: train on, or lower"):

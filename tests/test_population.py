@@ -158,7 +158,7 @@ def test_sky_noise_has_the_surveys_level_and_a_slight_correlation():
 
 
 def test_photon_noise_has_the_variance_of_the_counts():
-    survey = HSC._replace(sky_sigma=(1e-6,) * 4, gain=50.0)
+    survey = HSC._replace(sky_sigma=(1e-6,) * 4, gain=(50.0,) * 4)
     image = jnp.full((64, 64, 4), 8.0)
     noise = population.observe(jax.random.key(7), image, survey) - 8.0
     np.testing.assert_allclose(np.asarray(noise).var((0, 1)), 8 / 50, rtol=0.1)

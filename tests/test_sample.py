@@ -7,8 +7,9 @@ import pytest
 from astropy import units as u
 from astropy.constants import c
 from astropy.cosmology import FlatLambdaCDM
+from test_mock import lenstronomy_arcs, optics
 
-from lensjax import images, sample, sie, system
+from lensjax import cosmology, images, population, sample, sie, system
 from lensjax.catalogue import Catalogue, Lenses, Listing, Sources
 from lensjax.proposals import Criteria
 from lensjax.survey import HSC
@@ -284,3 +285,49 @@ def test_a_table_has_the_contracts_columns_and_units(mixed, drawn):
     angle = 2 * np.asarray(table["phi_rad"])
     np.testing.assert_allclose(table["ex"], e * np.cos(angle), atol=1e-5)
     np.testing.assert_allclose(table["ey"], e * np.sin(angle), atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:`axes` should not be:DeprecationWarning")
+def test_a_row_rendered_by_lenstronomy_from_the_same_stamps_is_the_same_mock():
+    """Turned, shifted and sheared: to 1 % of the sky noise in every band."""
+    factor = 5
+    fine, effective = optics(factor)
+    stamp, z, mag = population.source(jax.random.key(3), cosmology.PAPER, HSC)
+    n, four = 72, np.ones((2, 4))
+    rng = np.random.default_rng(0)
+    e = np.array([0.3, -0.2], np.float32)
+    lenses = Lenses(
+        image=rng.normal(size=(2, n, n, 4)).astype(np.float32),
+        psf=jnp.zeros(2, jnp.int32),
+        z=np.array([0.3, 0.5], np.float32),
+        vdisp=np.array([280.0, 310.0], np.float32),
+        mag=20 * four,
+        flux=100 * four,
+        background=np.array(HSC.sky_sigma) * four,
+        x=0.1 * e,
+        y=-0.2 * e,
+        ex=e,
+        ey=0.5 * e,
+        weight=np.ones(2, np.float32),
+    )
+    sources = Sources(stamp[None], jnp.ones((1, 4)), jnp.array([2.0]), mag[None])
+    psfs = jnp.asarray(np.repeat(effective[None, ..., None], 4, -1), jnp.float32)
+    made = Catalogue(jax.tree.map(jnp.asarray, lenses), sources, psfs)
+    rendering = Rendering(HSC, population.SOURCE_PIXEL_SCALE)
+    criteria = Criteria(rotate=True, shear=0.03, dither=4)
+    s = sample.draw(jax.random.key(5), 3, made, rendering, criteria, batch=512).systems
+    layers = jax.jit(system.layers, static_argnums=2)
+    for k in range(3):
+        row = jax.tree.map(lambda a, k=k: jnp.asarray(a[k]), s)
+        image, arcs = layers(row, made, rendering)
+        lens = jax.tree.map(float, system.mass_of(row))
+        beta = float(row.beta_x), float(row.beta_y)
+        source = system.source_of(row, sources, rendering)
+        for band, sky in enumerate(HSC.sky_sigma):
+            theirs = lenstronomy_arcs(lens, beta, source, fine, factor, band)
+            difference = np.asarray(arcs)[..., band] - theirs
+            assert theirs.max() > sky and np.sqrt((difference**2).mean()) < 0.01 * sky
+        turned = np.rot90(lenses.image[row.lens_index], -int(row.rotation))
+        rolled = np.roll(turned, (int(row.shift_y), int(row.shift_x)), (0, 1))
+        np.testing.assert_array_equal(image, rolled[4:-4, 4:-4])
+    assert len({*s.rotation.tolist()}) > 1 and np.abs(s.shift_x).max() > 0

@@ -31,6 +31,7 @@ def systems_of(n=N, lenses=LENSES, sources=5, seed=0):
     def whole(high):
         return jnp.asarray(rng.integers(0, high, n), jnp.int32)
 
+    sie = SIE(real(0.5, 2.0), real(), real(), real(), real())
     zero, no = jnp.zeros(n), jnp.zeros(n, bool)
     return System(
         number=jnp.arange(n),
@@ -40,7 +41,7 @@ def systems_of(n=N, lenses=LENSES, sources=5, seed=0):
         rotation=whole(4),
         shift_x=jnp.zeros(n, jnp.int32),
         shift_y=jnp.zeros(n, jnp.int32),
-        sie=SIE(real(0.5, 2.0), real(), real(), real(), real()),
+        sie=sie,
         shear=Shear(zero, zero),
         light_x=real(),
         light_y=real(),

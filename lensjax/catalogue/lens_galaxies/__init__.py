@@ -1,0 +1,1 @@
+"""tensorflow-datasets builder of ingested lens galaxies."""

@@ -1,0 +1,261 @@
+"""Work on many objects that may be killed at any time: parts, each whole or absent.
+
+A part is the stamps of its objects that can be used, one row each, in `00012.npy`, and
+`00012.json`, which comes last: what was measured and said of each object, and the
+SHA-256 of both.  A part whose sums do not agree counts as absent and is made again.
+"""
+
+import hashlib
+import json
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, wait
+from itertools import islice
+from multiprocessing import get_context, parent_process
+from pathlib import Path
+from signal import SIG_BLOCK, SIG_SETMASK, SIGINT, pthread_sigmask
+from threading import Thread
+from typing import Any, NamedTuple
+
+import numpy as np
+
+CHUNK = 4  # objects that a process reads before it answers
+PATIENCE = 0.2  # [s] between two looks at whether a process has answered
+
+Arrays = dict[str, np.ndarray]
+
+
+class Found(NamedTuple):
+    """What came of one object; without stamps it is refused."""
+
+    stamps: Arrays
+    numbers: Arrays
+    flags: dict[str, str]  # flag -> message; the first is why it is refused
+
+
+class Task(NamedTuple):
+    """How objects are read: `read` in several processes, `measure` in this one."""
+
+    names: Sequence[str]  # of the objects, in their order
+    items: Sequence[Any]  # what `read` is given of each
+    read: Callable[[Any], Found]
+    measure: Callable[[list[Found]], tuple[Arrays, dict[str, np.ndarray]]]
+    size: int  # objects in a part
+
+
+class Part(NamedTuple):
+    """A part that is there."""
+
+    path: Path  # of its stamps
+    names: list[str]  # of all its objects
+    flags: list[dict[str, str]]
+    row: list[int | None]  # of each object among the stamps; None: refused
+    numbers: dict[str, list]  # by row
+    shapes: dict[str, tuple[int, ...]]  # of a stamp
+
+
+def make(
+    folder: Path,
+    task: Task,
+    workers: int = 1,
+    progress: Callable[[int], None] = lambda done: None,
+) -> list[Part]:
+    """Read all objects, those of finished parts excepted, and return the parts.
+
+    `progress` is told the number of objects done, several times a second: what it
+    raises ends the work, and loses no finished part.  OSError where the disk refuses.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    spans = [
+        slice(start, min(start + task.size, len(task.names)))
+        for start in range(0, len(task.names), task.size)
+    ]
+    made, done = {}, 0
+    for number, span in enumerate(spans):
+        part = load(folder, number)
+        if part is not None and part.names == list(task.names[span]):
+            made[number] = part
+            done += len(part.names)
+            progress(done)
+    left = [number for number in range(len(spans)) if number not in made]
+    items = [item for number in left for item in task.items[spans[number]]]
+    reading = _read_ahead(task.read, items, workers, lambda: progress(done))
+    try:
+        for number in left:
+            found = []
+            for one in islice(reading, len(task.names[spans[number]])):
+                found.append(one)
+                done += 1
+                progress(done)
+            names = list(task.names[spans[number]])
+            made[number] = _write(folder, number, names, found, task.measure)
+    finally:
+        reading.close()
+    return [made[number] for number in range(len(spans))]
+
+
+def load(folder: Path, number: int) -> Part | None:
+    """A finished part; None where it is absent or damaged."""
+    try:
+        manifest = json.loads((folder / f"{number:05}.json").read_bytes())
+        if manifest.pop("seal") != _seal(manifest):
+            return None
+        path = folder / f"{number:05}.npy"
+        if manifest["sha256"] is not None:
+            with path.open("rb") as file:
+                if (
+                    hashlib.file_digest(file, "sha256").hexdigest()
+                    != manifest["sha256"]
+                ):
+                    return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return _part(path, manifest)
+
+
+def stamps(part: Part, row: int) -> Arrays:
+    """The stamps of one object, read from the part's file."""
+    record = np.load(part.path, mmap_mode="r")[row]
+    return {name: np.array(record[name]) for name in record.dtype.names}
+
+
+def framed(stamp: np.ndarray, size: int) -> np.ndarray:
+    """A stamp (m, m, ...) on zeros (size, size, ...), or cut: about the same middle."""
+    edge = (size - stamp.shape[0]) // 2
+    if edge <= 0:
+        return stamp[-edge : stamp.shape[0] + edge, -edge : stamp.shape[0] + edge]
+    return np.pad(stamp, ((edge, edge), (edge, edge)) + ((0, 0),) * (stamp.ndim - 2))
+
+
+def replace(path: Path, write: Callable[[Any], Any]) -> None:
+    """Write a file whole or not at all; what a kill leaves of it is `.part`."""
+    draft = path.with_suffix(path.suffix + ".part")
+    with draft.open("wb") as file:
+        write(file)
+    os.replace(draft, path)
+
+
+# --- writing --------------------------------------------------------------------------
+
+
+class _Hashed:
+    """A file that knows the SHA-256 of what was written; a full disk has an errno."""
+
+    def __init__(self, file: Any):
+        self.file, self.digest = file, hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self.digest.update(data)
+        return self.file.write(data)
+
+
+def _write(folder, number, names, found, measure) -> Part:
+    path, digest = folder / f"{number:05}.npy", None
+    kept = [one for one in found if one.stamps]
+    stacked, numbers = measure(kept) if kept else ({}, {})
+    if kept:
+        layout = [(name, a.dtype, a.shape[1:]) for name, a in stacked.items()]
+        table = np.empty(len(kept), layout)
+        for name, array in stacked.items():
+            table[name] = array
+
+        def save(file):
+            nonlocal digest
+            hashed = _Hashed(file)
+            np.lib.format.write_array(hashed, table, allow_pickle=False)
+            digest = hashed.digest.hexdigest()
+
+        replace(path, save)
+    rows = iter(range(len(kept)))
+    manifest = {
+        "names": names,
+        "flags": [one.flags for one in found],
+        "row": [next(rows) if one.stamps else None for one in found],
+        "numbers": {name: np.asarray(a).tolist() for name, a in numbers.items()},
+        "shapes": {name: a.shape[1:] for name, a in stacked.items()},
+        "sha256": digest,
+    }
+    sealed = manifest | {"seal": _seal(manifest)}
+    text = json.dumps(sealed).encode()
+    replace(folder / f"{number:05}.json", lambda file: file.write(text))
+    return _part(path, manifest)
+
+
+def _part(path: Path, manifest: Mapping[str, Any]) -> Part:
+    shapes = {name: tuple(shape) for name, shape in manifest["shapes"].items()}
+    rest = {name: manifest[name] for name in ("names", "flags", "row", "numbers")}
+    return Part(path, **rest, shapes=shapes)
+
+
+def _seal(manifest: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+
+
+# --- reading --------------------------------------------------------------------------
+
+
+def _read_ahead(
+    read: Callable[[Any], Found],
+    items: Sequence[Any],
+    workers: int,
+    idle: Callable[[], None],
+) -> Iterator[Found]:
+    """What comes of each item, in their order, whatever the number of processes."""
+    chunks = [items[k : k + CHUNK] for k in range(0, len(items), CHUNK)]
+    workers = min(workers, len(chunks))
+    if workers <= 1:
+        yield from (_safely(read, item) for item in items)
+        return
+    # spawned: a forked process would inherit JAX's threads' locks
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _start, (read,))
+    waiting, left = deque(), iter(chunks)
+    try:
+        while True:
+            for chunk in islice(left, 8 * workers - len(waiting)):
+                waiting.append(_submit(pool, chunk))
+            if not waiting:
+                break
+            while not wait([waiting[0]], PATIENCE).done:
+                idle()
+            yield from waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _submit(pool: ProcessPoolExecutor, chunk: Sequence[Any]) -> Future:
+    # starts processes, which inherit that SIGINT waits: it is for this one to judge
+    before = pthread_sigmask(SIG_BLOCK, {SIGINT})
+    try:
+        return pool.submit(_work, chunk)
+    finally:
+        pthread_sigmask(SIG_SETMASK, before)
+
+
+_reader: Callable[[Any], Found]  # of a reading process
+
+
+def _start(read: Callable[[Any], Found]) -> None:
+    """Make this a reading process, that ends with the one that started it."""
+    global _reader
+    _reader = read
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent_process().join()
+    os._exit(1)
+
+
+def _work(items: Sequence[Any]) -> list[Found]:
+    return [_safely(_reader, item) for item in items]
+
+
+def _safely(read: Callable[[Any], Found], item: Any) -> Found:
+    """What comes of an item; a fault that nobody thought of is one more flag."""
+    try:
+        found = read(item)
+    except Exception as error:
+        text = " ".join(str(error).split())
+        return Found({}, {}, {"failed": f"{type(error).__name__}: {text}"})
+    return found

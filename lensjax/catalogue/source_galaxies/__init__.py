@@ -1,0 +1,1 @@
+"""tensorflow-datasets builder of ingested source galaxies."""
