@@ -132,6 +132,7 @@ class DrawConfig(SampleConfig):
     size: int = 1000
     out: str = MISSING  # folder for systems.parquet (and images/)
     save_images: bool = False  # also FITS files: each mock, and its arcs alone
+    pictures: bool = True  # also a sheet of mocks, and how they are made
     overwrite: bool = False
 
     def validate(self) -> None:

@@ -20,7 +20,17 @@ from astropy.io import fits
 
 from experiments import progress, provenance
 from experiments.feed import galaxies_of
-from lensjax import cosmology, population, sample, survey, system, tables
+from lensjax import (
+    cosmology,
+    mock,
+    plots,
+    population,
+    sample,
+    survey,
+    system,
+    tables,
+    train,
+)
 from lensjax.catalogue import Catalogue, Listing, ingested, plain
 from lensjax.proposals import Criteria
 from lensjax.sample import Sample
@@ -179,6 +189,69 @@ def save_images(
             update(k + 1)
 
 
+def draw_pictures(
+    folder: Path,
+    drawn: Sample,
+    catalogue: Catalogue,
+    rendering: Rendering,
+    settings: config.SampleConfig,
+) -> None:
+    """mocks.png, a sheet of them, and pipeline.png, how the first of these are made."""
+    bands = rendering.survey
+    shown = np.unique(np.linspace(0, len(drawn.systems.number) - 1, 24).astype(int))
+    # those whose arcs one sees first
+    shown = shown[np.argsort(-drawn.systems.arc_peak[shown], kind="stable")]
+    galaxies = pictured(catalogue, settings)
+    systems, few = galaxies_of(drawn.systems, galaxies, shown)
+
+    @jax.jit
+    def layers(systems, few):
+        return jax.lax.map(lambda s: system.layers(s, few, rendering), systems)
+
+    @jax.jit
+    def steps(row, few):
+        image, source, psf = system.stamps(row, few, rendering)
+        lens = system.mass_of(row)
+        return (
+            image,
+            source,
+            psf,
+            mock.lensed(lens, row.beta_x, row.beta_y, source, bands),
+        )
+
+    rows = jax.tree.map(lambda a: a[shown], systems)
+    images, arcs = map(np.asarray, layers(rows, few))
+    truth = np.asarray(train.targets(rows))
+    plots.mocks(
+        images + arcs,
+        truth,
+        bands,
+        folder / "mocks.png",
+        title="mocks and, beneath, their arcs alone; dashed: critical curve without "
+        "external shear"
+        if settings.shear
+        else "mocks and, beneath, their arcs alone; dashed: critical curve",
+        arcs=arcs,
+    )
+    made, b = [], bands.detection
+    for k in range(min(4, len(shown))):
+        image, source, psf, seen = steps(jax.tree.map(lambda a, k=k: a[k], rows), few)
+        own = 0 if source.image.shape[-1] == 1 else b
+        edge = mock.MARGIN * seen.shape[0] // (bands.image_size + 2 * mock.MARGIN)
+        made.append(
+            plots.Steps(
+                np.asarray(image)[..., b],
+                np.asarray(source.image)[..., own],
+                np.asarray(psf)[..., b],
+                np.asarray(seen)[edge:-edge, edge:-edge, own],
+                arcs[k, ..., b],
+                (images + arcs)[k],
+            )
+        )
+    scale = rendering.source_pixel_scale
+    plots.pipeline(made, bands, scale, folder / "pipeline.png")
+
+
 def run(settings: config.DrawConfig) -> int:
     """Draw, and write the table and the images."""
     out = Path(settings.out)
@@ -198,6 +271,8 @@ def run(settings: config.DrawConfig) -> int:
     if settings.save_images:
         shown = pictured(catalogue, settings)
         save_images(out / "images", drawn, shown, rendering_of(settings, listing))
+    if settings.pictures:
+        draw_pictures(out, drawn, catalogue, rendering_of(settings, listing), settings)
     tables.write(table, out / "systems.parquet", overwrite=settings.overwrite)
     progress.say(f"{settings.size:,} systems in {out / 'systems.parquet'}")
     return 0

@@ -77,18 +77,33 @@ def arcs(
     supersampling: int = SUPERSAMPLING,
 ) -> Array:
     """The lensed source alone, as the survey would see it; see `render`."""
-    n, finer = survey.image_size + 2 * MARGIN, survey.psf_oversampling
+    finer = survey.psf_oversampling
     supersampling = -(-supersampling // finer) * finer
+    seen = lensed(lens, beta_x, beta_y, source, survey, supersampling)
+    recorded = _psf.blur_and_sample(seen, psf, supersampling, finer)
+    return (recorded * source.flux[None, None])[MARGIN:-MARGIN, MARGIN:-MARGIN]
+
+
+def lensed(
+    lens: Lens,
+    beta_x: ArrayLike,
+    beta_y: ArrayLike,
+    source: Source,
+    survey: Survey,
+    supersampling: int = SUPERSAMPLING,
+) -> Array:
+    """The lensed source before any telescope: flux per ray, (rays, rays, c).
+
+    Rays stand `supersampling` to a side of each survey pixel, also in `MARGIN` pixels
+    around the cutout; `source.flux` is not in it.
+    """
+    n = survey.image_size + 2 * MARGIN
     ray_scale = survey.pixel_scale / supersampling
     x, y = ray_grid(n * supersampling, ray_scale, source.image.dtype)
-
     source_x, source_y = _lens.ray_shoot(lens, x, y)
     # lensing keeps surface brightness: what the ray meets is what the observer sees
     brightness = surface_brightness(source, source_x - beta_x, source_y - beta_y)
-    seen = brightness * ray_scale**2
-
-    recorded = _psf.blur_and_sample(seen, psf, supersampling, finer)
-    return (recorded * source.flux[None, None])[MARGIN:-MARGIN, MARGIN:-MARGIN]
+    return brightness * ray_scale**2
 
 
 def photon_noise(key: Array, counts: Array, survey: Survey) -> Array:

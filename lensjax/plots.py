@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from astropy.visualization import make_lupton_rgb
@@ -30,9 +31,17 @@ CHANNELS = {"I": 0.7, "R": 1.0, "G": 1.5}
 def colour(
     image: np.ndarray, survey: Survey, stretch: float = 0.6, q: float = 8.0
 ) -> np.ndarray:
-    """RGB picture (n, n, 3) of an image (n, n, band), as Lupton et al. (2004)."""
+    """RGB picture (n, n, 3) of an image (n, n, band), as Lupton et al. (2004).
+
+    Grey where the survey has not all three bands.
+    """
+    # HSC's zero point, for which the stretch is made
+    image = np.asarray(image, float) * 10 ** (0.4 * (27.0 - survey.zero_point))
+    whole = set(CHANNELS) <= set(survey.bands)
     planes = [
-        weight * np.asarray(image[..., survey.bands.index(band)], float)
+        weight * image[..., survey.bands.index(band)]
+        if whole
+        else image[..., survey.detection]
         for band, weight in CHANNELS.items()
     ]
     with np.errstate(divide="ignore", invalid="ignore"):  # at pixels of no light
@@ -86,6 +95,61 @@ def mocks(
     top = 1 - head / (2 * rows + head)
     figure.subplots_adjust(0.005, 0.005, 0.995, top, wspace=0.02, hspace=0.02)
     figure.savefig(path, dpi=120)
+
+
+class Steps(NamedTuple):
+    """A mock on its way, in one band but for the last; `pipeline` draws them."""
+
+    lens: np.ndarray  # (n, n) its cutout
+    source: np.ndarray  # (m, m) unlensed
+    psf: np.ndarray  # (k, k)
+    lensed: np.ndarray  # (rays, rays) before the telescope
+    arcs: np.ndarray  # (n, n) as the survey sees them
+    mock: np.ndarray  # (n, n, band) all of it
+
+
+def pipeline(
+    steps: Sequence[Steps], survey: Survey, source_pixel_scale: float, path: Path
+) -> None:
+    """How mocks are made, one row a system: figure 3 of Schuldt et al. (2021)."""
+    band = survey.bands[survey.detection].lower()
+    titles = (
+        f"lens galaxy ({band})",
+        "source, unlensed",
+        "PSF",
+        "lensed source",
+        "as the survey sees it",
+        f"mock ({band})",
+        "mock in colour",
+    )
+    figure = Figure(figsize=(14, 2.1 * len(steps) + 0.3), layout="constrained")
+    axes = figure.subplots(len(steps), len(titles), squeeze=False)
+    half = survey.image_size * survey.pixel_scale / 2
+    psf_scale = survey.pixel_scale / survey.psf_oversampling
+    for row, s in zip(axes, steps, strict=True):
+        mock = s.mock[..., survey.detection]
+        noise = 1.5 * survey.sky_sigma[survey.detection]
+        planes = (
+            (s.lens, half, noise),
+            (s.source, s.source.shape[0] * source_pixel_scale / 2, None),
+            (s.psf, s.psf.shape[0] * psf_scale / 2, None),
+            (s.lensed, half, None),
+            (s.arcs, half, noise),
+            (mock, half, noise),
+        )
+        for axis, (plane, edge, soft) in zip(row, planes, strict=False):
+            # linear in the noise, logarithmic above it
+            soft = soft or 0.05 * plane.max()
+            shown = np.arcsinh(plane / soft)
+            grey = {"cmap": "gray", "origin": "lower", "vmin": -1.0}
+            axis.imshow(shown, extent=(-edge, edge) * 2, **grey)
+        row[-1].imshow(colour(s.mock, survey), origin="lower", extent=(-half, half) * 2)
+        for axis in row:
+            axis.tick_params(labelsize=6)
+    for axis, title in zip(axes[0], titles, strict=True):
+        axis.set_title(title, fontsize=9)
+    axes[-1, 0].set_xlabel("arcsec", fontsize=7)
+    figure.savefig(path, dpi=110)
 
 
 def ellipse(target: np.ndarray, n: int = 128) -> tuple[np.ndarray, np.ndarray]:
