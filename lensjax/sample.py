@@ -84,11 +84,16 @@ def draw(
             )
             yield note("plausible", blocks.rows(systems, keep))
 
-    def multiple() -> Iterator[System]:
+    def placed() -> Iterator[System]:
         for systems in blocks.of_size(plausible(), 512):
-            found, kept, wanted = jax.tree.map(np.asarray, _solve(key, systems, made))
-            note("placed", blocks.rows(found, kept))
-            yield note("multiply imaged", blocks.rows(found, kept & wanted))
+            found, kept = jax.tree.map(np.asarray, _place(key, systems, made))
+            yield note("placed", blocks.rows(found, kept))
+
+    def multiple() -> Iterator[System]:
+        for systems in blocks.of_size(placed(), 512):
+            n, wanted = jax.tree.map(np.asarray, _solve(systems, made))
+            systems = systems._replace(n_images=n)
+            yield note("multiply imaged", blocks.rows(systems, wanted))
 
     def candidates() -> Iterator[System]:
         nonlocal latest_candidate
@@ -184,16 +189,17 @@ def _look(
 
 
 @partial(jax.jit, static_argnums=2)
-def _solve(
-    key: Array, systems: System, criteria: Criteria
-) -> tuple[System, Array, Array]:
+def _place(key: Array, systems: System, criteria: Criteria) -> tuple[System, Array]:
     def one(row):
         own = jax.random.fold_in(key, row.number)
-        row, kept = proposals.place(own, row, criteria)
-        n, wanted = proposals.is_multiple(row, criteria)
-        return row._replace(n_images=n), kept, wanted
+        return proposals.place(own, row, criteria)
 
     return jax.vmap(one)(systems)
+
+
+@partial(jax.jit, static_argnums=1)
+def _solve(systems: System, criteria: Criteria) -> tuple[Array, Array]:
+    return jax.vmap(lambda row: proposals.is_multiple(row, criteria))(systems)
 
 
 @partial(jax.jit, static_argnums=(4, 5))
