@@ -14,7 +14,6 @@ if __name__ == "__main__":  # a wrong key is told before JAX is loaded
     config.check("sample")
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from astropy.io import fits
 
@@ -50,7 +49,10 @@ def survey_of(settings: config.SampleConfig) -> Survey:
 def rendering_of(settings: config.SampleConfig, listing: Listing) -> Rendering:
     """How the systems of a configuration become images."""
     return Rendering(
-        survey_of(settings), listing.source_pixel_scale, settings.arc_noise
+        survey_of(settings),
+        listing.source_pixel_scale,
+        settings.arc_noise,
+        settings.lens_only,
     )
 
 
@@ -117,18 +119,6 @@ def _boosted(catalogue: Catalogue, magnitudes: float) -> Catalogue:
     sources = catalogue.sources
     flux, mag = sources.flux * 10 ** (0.4 * magnitudes), sources.mag - magnitudes
     return catalogue._replace(sources=sources._replace(flux=flux, mag=mag))
-
-
-def pictured(catalogue: Catalogue, settings: config.SampleConfig) -> Catalogue:
-    """The catalogue that images are made of: without arcs where it is told so.
-
-    The sample is drawn with them: it is the same lenses that then lose their arcs
-    (paper, sect. 5.2).
-    """
-    if not settings.lens_only:
-        return catalogue
-    dark = jnp.zeros_like(catalogue.sources.flux)
-    return catalogue._replace(sources=catalogue.sources._replace(flux=dark))
 
 
 def sample_of(
@@ -201,8 +191,7 @@ def draw_pictures(
     shown = np.unique(np.linspace(0, len(drawn.systems.number) - 1, 24).astype(int))
     # those whose arcs one sees first
     shown = shown[np.argsort(-drawn.systems.arc_peak[shown], kind="stable")]
-    galaxies = pictured(catalogue, settings)
-    systems, few = galaxies_of(drawn.systems, galaxies, shown)
+    systems, few = galaxies_of(drawn.systems, catalogue, shown)
 
     @jax.jit
     def layers(systems, few):
@@ -269,8 +258,7 @@ def run(settings: config.DrawConfig) -> int:
     table = sample.to_table(drawn, catalogue, listing, survey_of(settings))
     table.meta["provenance"] = provenance.collect(settings, listing)
     if settings.save_images:
-        shown = pictured(catalogue, settings)
-        save_images(out / "images", drawn, shown, rendering_of(settings, listing))
+        save_images(out / "images", drawn, catalogue, rendering_of(settings, listing))
     if settings.pictures:
         draw_pictures(out, drawn, catalogue, rendering_of(settings, listing), settings)
     tables.write(table, out / "systems.parquet", overwrite=settings.overwrite)

@@ -11,7 +11,7 @@ from rich.table import Table
 from experiments import progress
 from experiments.feed import FromDisk, InMemory
 from experiments.run import Job, network_settings, read_metrics, write
-from experiments.sample import pictured, rendering_of
+from experiments.sample import rendering_of
 from lensjax import evaluate, plots, system, train
 
 PIECE = 512  # held-out rows that are judged at a time
@@ -95,7 +95,7 @@ def conclude(job: Job, feed: InMemory | FromDisk, state: train.State) -> dict:
 def _pictures(job: Job, feed: InMemory | FromDisk, rows: np.ndarray):
     """Mocks (N, n, n, band), and their arcs alone."""
     data = feed.rows(rows)
-    catalogue = data.catalogue or pictured(job.catalogue, job.settings)
+    catalogue = data.catalogue or job.catalogue
     rendering = rendering_of(job.settings, job.listing)
 
     @jax.jit

@@ -37,7 +37,6 @@ from experiments.sample import (
     COSMOLOGY,
     catalogue_of,
     criteria_of,
-    pictured,
     rendering_of,
     sample_of,
     survey_of,
@@ -83,29 +82,29 @@ def feed_of(job: Job) -> InMemory | FromDisk:
     """What the training step reads: images or galaxies in memory, or from disk."""
     settings, systems = job.settings, job.sample.systems
     rendering = rendering_of(settings, job.listing)
-    shown = pictured(job.catalogue, settings)
-    if not isinstance(shown.lenses.image, jax.Array):
+    galaxies = job.catalogue
+    if not isinstance(galaxies.lenses.image, jax.Array):
         if settings.endless:
             raise config.ConfigError(
                 "endless=true needs all galaxies in memory: set stream=false"
             )
-        return FromDisk(systems, shown, job.folds, network_settings(settings), STREAMED)
+        setup = network_settings(settings)
+        return FromDisk(systems, galaxies, job.folds, setup, STREAMED)
     bands = rendering.survey
     size = len(systems.number) * bands.image_size**2 * len(bands.bands) * 4
     on_cpu = jax.default_backend() == "cpu"
     keep, images = settings.keep_images, None
     if keep == "true" or (keep == "auto" and on_cpu and size < KEEP_AT_MOST):
         with progress.track("rendering mocks", len(systems.number), "mocks") as update:
-            images = batches.render_all(systems, shown, rendering, update)
+            images = batches.render_all(systems, galaxies, rendering, update)
     rows = jax.tree.map(jnp.asarray, systems)
     if not settings.endless:
-        return InMemory(Data(rows, shown if images is None else None, images))
+        return InMemory(Data(rows, galaxies if images is None else None, images))
     criteria = criteria_of(settings)
     key = jax.random.fold_in(jax.random.key(settings.sample_seed), 1)
-    # arcs are judged as the sample's were, also where pictures have none
-    pool = proposals.pool(key, job.catalogue, bands, criteria, COSMOLOGY)
+    pool = proposals.pool(key, galaxies, bands, criteria, COSMOLOGY)
     share = jnp.asarray(endless.thinning(job.sample, criteria))
-    return InMemory(Data(rows, shown, images, pool, share))
+    return InMemory(Data(rows, galaxies, images, pool, share))
 
 
 def fit(job: Job, feed: InMemory | FromDisk, signals: Signals) -> train.State:

@@ -48,6 +48,7 @@ class Rendering(NamedTuple):
     survey: Survey
     source_pixel_scale: float  # of the catalogue's source stamps [arcsec]
     arc_noise: bool = False  # the arcs' own photon noise, which the paper neglects
+    lens_only: bool = False  # no arcs at all (paper, sect. 5.2)
 
 
 def identifier(number: int) -> str:
@@ -112,6 +113,8 @@ def layers(
     """Lens image and arcs (n, n, band) of one system, whose sum is the mock."""
     image, source, psf = stamps(system, catalogue, rendering)
     survey, lens = rendering.survey, mass_of(system)
+    if rendering.lens_only:
+        return image, jnp.zeros_like(image)
     arcs = mock.arcs(lens, system.beta_x, system.beta_y, source, psf, survey)
     if rendering.arc_noise:
         # a system's noise is its own, whenever and wherever it is rendered

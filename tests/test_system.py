@@ -189,6 +189,17 @@ def test_the_noise_of_arcs_is_poissons_and_a_systems_own(galaxies):
     assert (noise[arcs <= 0] == 0).all()
 
 
+def test_without_arcs_the_lens_is_left_and_is_judged_as_with_them(galaxies):
+    dark = RENDERING._replace(lens_only=True)
+    bare = jax.jit(lambda row, cat: system.render(row, cat, dark))
+    np.testing.assert_array_equal(
+        bare(turned_row(0), galaxies), galaxies.lenses.image[0]
+    )
+    args = turned_row(0), galaxies.lenses, galaxies.sources, galaxies.psfs[0]
+    look = jax.jit(system.brightness, static_argnums=4)
+    assert look(*args, dark)[0] == look(*args, RENDERING)[0] > 1
+
+
 def test_shear_bends_the_arcs_as_lens_does(galaxies):
     row = turned_row(0)
     g = Shear(jnp.float32(0.1), jnp.float32(-0.05))
