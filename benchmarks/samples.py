@@ -103,10 +103,11 @@ def figure(samples, inputs, path):
         axis.set(yscale="log", ylim=(1e-4, 3), xticks=[2, 3, 4], xlabel="images")
         row[0].set_ylabel(f"{multiplicity}: density")
     handles, names = axes[0, 0].get_legend_handles_labels()
-    dotted = axes[0, 4].get_legend_handles_labels()
+    others = zip(*axes[0, 4].get_legend_handles_labels(), strict=True)
+    (dotted,) = (handle for handle, name in others if "paper" in name)
     picture.legend(
-        [*handles, dotted[0][0]],
-        [*names, dotted[1][0]],
+        [*handles, dotted],
+        [*names, "the paper's peak"],
         loc="outside upper center",
         ncols=5,
     )

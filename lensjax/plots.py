@@ -139,7 +139,7 @@ def pipeline(
         )
         for axis, (plane, edge, soft) in zip(row, planes, strict=False):
             # linear in the noise, logarithmic above it
-            soft = soft or 0.05 * plane.max()
+            soft = soft or 0.05 * plane.max() or 1.0
             shown = np.arcsinh(plane / soft)
             grey = {"cmap": "gray", "origin": "lower", "vmin": -1.0}
             axis.imshow(shown, extent=(-edge, edge) * 2, **grey)

@@ -11,7 +11,7 @@ from lensjax import evaluate, plots
 from lensjax.lens import Lens, magnification
 from lensjax.shear import Shear
 from lensjax.sie import SIE
-from lensjax.survey import HSC
+from lensjax.survey import EUCLID, HSC
 
 TRUTH = (0.05, -0.1, 0.2, -0.1, 1.3)
 
@@ -134,3 +134,24 @@ def test_importing_leaves_the_users_matplotlib_alone():
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_how_mocks_are_made_is_drawn_for_any_survey(rng, tmp_path):
+    for survey in (HSC, EUCLID):
+        n, bands = survey.image_size, len(survey.bands)
+        planes = [rng.normal(0.1, 0.1, (m, m)) for m in (n, 41, 43, 4 * n, n)]
+        steps = plots.Steps(*planes, rng.normal(0.1, 0.1, (n, n, bands)))
+        plots.pipeline([steps] * 2, survey, 0.03, tmp_path / "a.png")
+        drawn(tmp_path / "a.png")
+    blank = plots.Steps(*[np.zeros((8, 8))] * 5, np.zeros((108, 108, 1)))
+    plots.pipeline([blank], EUCLID, 0.03, tmp_path / "b.png")  # no light at all
+
+
+def test_colours_do_not_depend_on_the_zero_point_and_one_band_is_grey(rng):
+    image = rng.random((64, 64, 4))
+    njy = HSC._replace(zero_point=31.4)
+    same = plots.colour(image * 10 ** (0.4 * 4.4), njy)
+    np.testing.assert_allclose(same, plots.colour(image, HSC), atol=1)
+    grey = plots.colour(image[..., :1], EUCLID)
+    weights = np.array(list(plots.CHANNELS.values()))
+    assert grey.shape == (64, 64, 3) and (np.diff(weights) > 0).all()

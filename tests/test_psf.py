@@ -196,3 +196,19 @@ def test_centring_puts_a_measured_psf_on_its_middle_pixel(offset):
 def test_what_is_no_psf_is_refused(kernel, words):
     with pytest.raises(ValueError, match=words):
         psf.centre(kernel)
+
+
+def test_a_psf_on_finer_pixels_is_sampled_at_the_middles_of_the_surveys(x64, rng):
+    """Three kernel pixels to a survey pixel: the sum over all kernels, by hand."""
+    n, factor, o = 8, 6, 3
+    fine = np.zeros((n * factor, n * factor, 1))
+    fine[20:28, 18:30] = rng.random((8, 12, 1))
+    sigma = 2.0  # [kernel pixels]: two thirds of a survey pixel
+    kernel = gaussian_kernel(23, sigma)[..., None]
+    seen = psf.blur_and_sample(jnp.asarray(fine), jnp.asarray(kernel), factor, o)
+    centres = (np.arange(n) + 0.5) * factor - 0.5  # in fine pixels
+    width = sigma * factor / o
+    at = np.exp(-((centres[:, None] - np.arange(n * factor)) ** 2) / (2 * width**2))
+    at /= np.sqrt(2 * np.pi) * width
+    expected = factor**2 * at @ fine[..., 0] @ at.T
+    np.testing.assert_allclose(seen[..., 0], expected, atol=2e-4 * expected.max())
