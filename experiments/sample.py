@@ -98,7 +98,8 @@ def _reader(settings: config.SampleConfig) -> Callable:
         if settings.stream == "true":
             raise ValueError("stream=true needs a folder made by experiments.ingest")
         return plain.read
-    if settings.stream == "auto":
+    # endless training draws among all galaxies: they must be in memory
+    if settings.stream == "auto" and not getattr(settings, "endless", False):
         files = ingested.summary_of(settings.data)["files"].values()
         large = sum(file["bytes"] for file in files) > LARGEST * _memory()
         return ingested.stream if large else ingested.read

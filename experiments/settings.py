@@ -88,8 +88,9 @@ class SampleConfig:
         if self.data is not None:
             if not Path(self.data).is_dir():  # told without the imports below
                 raise ConfigError(
-                    f"data: {self.data} is no folder: give a folder with lenses.csv, "
-                    "sources.csv and psfs/, or leave data out"
+                    f"data: {self.data} is no folder: give a folder with lenses.csv "
+                    "and sources.csv, or one made by experiments.ingest, or leave "
+                    "data out"
                 )
             from lensjax.catalogue import ingested, plain
 
@@ -169,6 +170,10 @@ class TrainConfig(SampleConfig):
         choice("scaling", self.scaling, ("none", "asinh", "standardize"))
         self.keep_images = str(self.keep_images).lower()
         choice("keep_images", self.keep_images, ("auto", "true", "false"))
+        if self.endless and self.stream == "true":
+            raise ConfigError(
+                "endless=true needs all galaxies in memory: leave stream=true out"
+            )
         between("proposals", self.proposals, 1, 100_000)
         between("candidates", self.candidates, 1, self.proposals)
         between("seed", self.seed, 0, 2**31 - 1)

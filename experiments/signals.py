@@ -40,7 +40,7 @@ def stop_on_signals() -> Iterator[Signals]:
                 signals.received = byte[0]
             elif byte[0] in (signal.SIGTERM, signal.SIGINT):
                 with contextlib.suppress(OSError):  # nobody reads it any more
-                    os.write(2, b"\nstopped; the same run_dir goes on from there\n")
+                    os.write(2, b"\nstopped; the same command goes on from there\n")
                     if sys.__stdout__.isatty():
                         os.write(1, b"\x1b[?25h")  # the cursor, which a bar hides
                 os._exit(128 + byte[0])

@@ -84,10 +84,6 @@ def feed_of(job: Job) -> InMemory | FromDisk:
     rendering = rendering_of(settings, job.listing)
     galaxies = job.catalogue
     if not isinstance(galaxies.lenses.image, jax.Array):
-        if settings.endless:
-            raise config.ConfigError(
-                "endless=true needs all galaxies in memory: set stream=false"
-            )
         setup = network_settings(settings)
         return FromDisk(systems, galaxies, job.folds, setup, STREAMED)
     bands = rendering.survey

@@ -9,6 +9,7 @@ Paths in a table are relative to it.  A missing redshift or dispersion is a norm
 
 import difflib
 import hashlib
+from collections import Counter
 from pathlib import Path
 
 import jax
@@ -62,7 +63,7 @@ def read(
 
 def check(folder: str | Path, source_folder: str | Path | None = None) -> None:
     """Raise ValueError unless the folders look like a catalogue; reads no stamps."""
-    remedy = "give a folder with lenses.csv, sources.csv and psfs/, or leave data out"
+    remedy = "give a folder with lenses.csv and sources.csv, or leave data out"
     for path in filter(None, (folder, source_folder)):
         if not Path(path).is_dir():
             raise ValueError(f"data: {path} is no folder: {remedy}")
@@ -160,6 +161,7 @@ def _read_lenses(path, survey, psf_names, psfs, notes, room=0):
     z = np.where(z > 0, z, np.nan)
 
     rows, images, which = [], [], []
+    warned: Counter[str] = Counter()
     for row, record in enumerate(table):
         try:
             prepared = quality.prepare(
@@ -172,9 +174,12 @@ def _read_lenses(path, survey, psf_names, psfs, notes, room=0):
             continue
         rows.append(row)
         images.append(prepared.pixels)
+        warned.update(prepared.flags)
         which.append(_psf_of(record, table.colnames, psf_names))
     if not rows:
         raise ValueError(f"{path}: no lens galaxy can be read: {notes[-1]}")
+    for flag, n in warned.items():
+        notes.append(f"{n} of {len(rows)} lenses: {quality.WARNING[flag]}")
     if "psf" not in table.colnames and len(psf_names) > 1:
         notes.append(f"each lens is given one of {len(psf_names)} PSFs by its id")
 
