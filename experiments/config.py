@@ -181,7 +181,8 @@ def from_yaml(path: Path, schema: type) -> Any:
     try:
         values = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.load(path))
         made = schema(**OmegaConf.to_container(values, throw_on_missing=True))
-        replace(made, data=None).validate()  # the data may be elsewhere by now
+        # the data may be elsewhere by now
+        replace(made, data=None, sources=None, stream="auto").validate()
     except (yaml.YAMLError, UnicodeError, OSError) as error:
         raise ConfigError(f"{path} cannot be read: {_first_line(error)}") from error
     except (ValueError, TypeError, OmegaConfBaseException) as error:

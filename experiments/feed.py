@@ -56,6 +56,8 @@ class FromDisk:
         self.settings, self.dispatch = settings, dispatch
         per_fold = dispatch * max(settings.batch_size, train.BLOCK)
         self.room = len(folds.number) * (per_fold + 1)  # the last rows are padding
+        order = jax.vmap(lambda f, epoch: train.order(settings, f, epoch), (0, None))
+        self.order_of = jax.jit(order)
         self.order: tuple[int, np.ndarray] | None = None
         self.thread = ThreadPoolExecutor(1)
         self.ahead: tuple[tuple, Future] | None = None
@@ -79,11 +81,12 @@ class FromDisk:
         return Data(*galaxies_of(self.systems, self.catalogue, rows, self.room))
 
     def _training(self, epoch: int, first: int, last: int) -> Data:
-        if self.order is None or self.order[0] != epoch:
-            order = jax.vmap(lambda f: train.order(self.settings, f, epoch))
-            self.order = epoch, np.asarray(jax.jit(order)(self.folds))
+        known = self.order  # once: the reading thread may set it, too
+        if known is None or known[0] != epoch:
+            known = epoch, np.asarray(self.order_of(self.folds, epoch))
+            self.order = known
         batch = self.settings.batch_size
-        return self.rows(self.order[1][:, first * batch : last * batch])
+        return self.rows(known[1][:, first * batch : last * batch])
 
     def _validation(self, first: int, last: int) -> Data:
         rows = np.asarray(self.folds.validation)

@@ -77,6 +77,9 @@ def open_run(settings: config.TrainConfig) -> Path:
         free = {
             "run_dir",
             "data",
+            "sources",
+            "stream",
+            "keep_images",
             "checkpoint_seconds",
             "steps_per_dispatch",
             "devices",

@@ -202,11 +202,12 @@ def draw_pictures(
     def steps(row, few):
         image, source, psf = system.stamps(row, few, rendering)
         lens = system.mass_of(row)
+        rays = mock.SUPERSAMPLING * bands.psf_oversampling
         return (
             image,
             source,
             psf,
-            mock.lensed(lens, row.beta_x, row.beta_y, source, bands),
+            mock.lensed(lens, row.beta_x, row.beta_y, source, bands, rays),
         )
 
     rows = jax.tree.map(lambda a: a[shown], systems)
@@ -254,8 +255,9 @@ def run(settings: config.DrawConfig) -> int:
         raise config.ConfigError(str(error)) from error
     catalogue, listing = catalogue_of(settings)
     drawn = sample_of(settings, catalogue, listing)
-    for stale in (out / "images").glob("[0-9]" * 10 + ".fits"):  # of a former sample
-        stale.unlink()
+    former = [*(out / "images").glob("[0-9]" * 10 + ".fits")]
+    for stale in (*former, out / "mocks.png", out / "pipeline.png"):
+        stale.unlink(missing_ok=True)
     table = sample.to_table(drawn, catalogue, listing, survey_of(settings))
     table.meta["provenance"] = provenance.collect(settings, listing)
     if settings.save_images:

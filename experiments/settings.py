@@ -71,6 +71,8 @@ class SampleConfig:
         between("source_boost", self.source_boost, -10, 10)
         self.stream = str(self.stream).lower()
         choice("stream", self.stream, ("auto", "true", "false"))
+        if self.stream == "true" and self.data is None:
+            raise ConfigError("stream=true needs data=DIR, made by experiments.ingest")
         if self.sources is not None and self.data is None:
             raise ConfigError("sources needs data=DIR, the folder of lens galaxies")
         choice("survey", self.survey, ("HSC", "LSST", "DES", "Euclid"))
@@ -143,7 +145,7 @@ class TrainConfig(SampleConfig):
     seed: int = 0  # of the networks and the order of the batches
     keep_images: str = "auto"  # in memory once rendered: auto (on a CPU), true or false
     endless: bool = False  # fresh systems in each step; the sample only validates
-    proposals: int = 96  # in each slot of an endless batch
+    proposals: int = 0  # in a slot of an endless batch; 0: by what the sample took
     candidates: int = 4  # of them whose arcs are looked at
     run_dir: str | None = None  # default: a new folder in runs/
     checkpoint_seconds: float = 20.0  # at least so long between checkpoints
@@ -174,8 +176,8 @@ class TrainConfig(SampleConfig):
             raise ConfigError(
                 "endless=true needs all galaxies in memory: leave stream=true out"
             )
-        between("proposals", self.proposals, 1, 100_000)
-        between("candidates", self.candidates, 1, self.proposals)
+        between("proposals", self.proposals, 0, 100_000)
+        between("candidates", self.candidates, 1, 1000)
         between("seed", self.seed, 0, 2**31 - 1)
         between("checkpoint_seconds", self.checkpoint_seconds, 0, 86_400)
         between("steps_per_dispatch", self.steps_per_dispatch, 1, 100_000)

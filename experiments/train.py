@@ -49,6 +49,7 @@ from lensjax.batches import Data
 from lensjax.endless import Endless
 
 KEEP_AT_MOST = 6e9  # bytes of images that keep_images=auto holds in memory
+MOST_PROPOSALS = 4096  # in a slot of an endless batch
 STREAMED = 16  # steps whose galaxies are read from disk at a time
 
 
@@ -116,7 +117,7 @@ def fit(job: Job, feed: InMemory | FromDisk, signals: Signals) -> train.State:
         job.folds,
         rendering_of(settings, job.listing),
         jax.local_devices()[: settings.devices or None],
-        endless_of(settings),
+        endless_of(job),
     )
     folder, metrics = job.run_dir / "checkpoints", job.run_dir / "metrics.jsonl"
     state = train.start(network_settings(settings), job.folds.number)
@@ -184,6 +185,9 @@ def fit(job: Job, feed: InMemory | FromDisk, signals: Signals) -> train.State:
             append(metrics, new)
             records += new
             note = "validation loss " + " ".join(f"{v:.4f}" for v in losses[1])
+            if empty is not None and empty.sum():
+                share = empty.mean() / (steps * settings.batch_size)
+                note += f", {share:.1%} of slots empty"
             update(done(), note)
             if due():
                 save()
@@ -216,13 +220,21 @@ class _Pace:
             self.dispatch = max(self.dispatch // 2, 1)
 
 
-def endless_of(settings: config.TrainConfig) -> Endless | None:
-    """How training systems are drawn within the step, if they are."""
+def endless_of(job: Job) -> Endless | None:
+    """How training systems are drawn within the step, if they are.
+
+    A slot makes four times the proposals that the sample took for each source placed.
+    """
+    settings, number = job.settings, job.settings.proposals
     if not settings.endless:
         return None
-    return Endless(
-        criteria_of(settings), COSMOLOGY, settings.proposals, settings.candidates
-    )
+    if not number:
+        counts = job.sample.counts
+        taken = counts["proposed"] / counts["placed"]
+        number = min(max(32, round(4 * taken)), MOST_PROPOSALS)
+    number = max(number, settings.candidates)
+    progress.say(f"endless: {number:,} proposals in each slot of a batch")
+    return Endless(criteria_of(settings), COSMOLOGY, number, settings.candidates)
 
 
 def _saved(state: train.State, epoch: int, step: int) -> dict[str, Any]:

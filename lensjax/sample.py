@@ -75,10 +75,10 @@ def draw(
         return systems
 
     def plausible() -> Iterator[System]:
-        for start in range(0, 2**31 - batch, batch):
-            if start >= latest_candidate + patience or futile > PATIENCE:
-                return
-            numbers = jnp.arange(start, start + batch, dtype=jnp.int32)
+        nonlocal position
+        while position < min(latest + patience, 2**31 - batch) and futile <= PATIENCE:
+            numbers = jnp.arange(position, position + batch, dtype=jnp.int32)
+            position += batch
             systems, keep = jax.tree.map(
                 np.asarray, _look(key, numbers, pool, made, cosmo)
             )
@@ -96,12 +96,8 @@ def draw(
             yield note("multiply imaged", blocks.rows(systems, wanted))
 
     def candidates() -> Iterator[System]:
-        nonlocal latest_candidate
         for systems in multiple():
-            systems = blocks.rows(systems, desk.with_room(systems))
-            if len(systems.number):
-                latest_candidate = int(systems.number[-1])
-            yield systems
+            yield blocks.rows(systems, desk.with_room(systems))
 
     def look_at_arcs(systems: System, rays: int) -> System:
         psfs = catalogue.psfs[systems.psf_index]
@@ -121,24 +117,30 @@ def draw(
         return seen
 
     desk = Desk(criteria.cap, criteria.once)
-    accepted, count, latest_candidate, futile = [], 0, 0, 0
-    for systems in blocks.ahead(judge, blocks.of_size(candidates(), 64)):
-        futile += len(systems.number)
-        systems = blocks.rows(systems, systems.arc_peak >= criteria.arc_peak)
-        systems = blocks.rows(systems, desk.admit(systems))
-        accepted.append(systems)
-        count += len(systems.number)
-        futile = 0 if len(systems.number) else futile
-        progress(min(count, size))
-        if count >= size:
-            break
+    accepted, count, before, futile, position, latest = [], 0, -1, 0, 0, 0
+    # when patience ends what waits for full blocks is judged, and may renew it
+    while before < count < size:
+        before, latest = count, position
+        for systems in blocks.ahead(judge, blocks.of_size(candidates(), 64)):
+            futile += len(systems.number)
+            systems = blocks.rows(systems, systems.arc_peak >= criteria.arc_peak)
+            systems = blocks.rows(systems, desk.admit(systems))
+            if len(systems.number):
+                accepted.append(systems)
+                count += len(systems.number)
+                futile, latest = 0, max(latest, int(systems.number[-1]))
+            progress(min(count, size))
+            if count >= size:
+                break
     if count < size:
-        refused = f"{futile:,} candidates" if futile else f"{patience:,} proposals"
+        refused = (
+            f"{futile:,} candidates" if futile > PATIENCE else f"{patience:,} proposals"
+        )
         raise ValueError(
             f"{refused} in a row were refused after {count:,} of {size:,} systems: "
             f"widen theta_E_min ({criteria.theta_E_min}), arc_peak "
-            f"({criteria.arc_peak}), multiplicity ({criteria.multiplicity}) or cap "
-            f"({criteria.cap}), or ask for fewer"
+            f"({criteria.arc_peak}), multiplicity ({criteria.multiplicity}), cap "
+            f"({criteria.cap}) or once ({criteria.once}), or ask for fewer"
         )
     systems = blocks.rows(blocks.joined(accepted), slice(0, size))
     last = int(systems.number[-1])
@@ -172,7 +174,7 @@ def _check_room(
         raise ValueError(
             f"{len(catalogue.lenses.z):,} lens galaxies make no more than {most:,} "
             f"systems with none twice in one rotation, size is {size:,}: give more "
-            "(n_lenses), lower size, or set once=false"
+            "of them (n_lenses), lower size, or set once=false"
         )
 
 

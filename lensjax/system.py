@@ -117,11 +117,13 @@ def layers(
         return image, jnp.zeros_like(image)
     arcs = mock.arcs(lens, system.beta_x, system.beta_y, source, psf, survey)
     if rendering.arc_noise:
-        # a system's noise is its own, whenever and wherever it is rendered
+        # a system's noise is its own, whenever and wherever it is rendered: no index
+        # into a catalogue, which may be part of another, has a say in it
         key = jax.random.fold_in(jax.random.key(0), system.number)
-        arcs += mock.photon_noise(
-            jax.random.fold_in(key, system.lens_index), arcs, survey
+        place = jax.lax.bitcast_convert_type(
+            system.beta_x.astype(jnp.float32), jnp.uint32
         )
+        arcs += mock.photon_noise(jax.random.fold_in(key, place), arcs, survey)
     return image, arcs
 
 

@@ -82,6 +82,17 @@ def test_a_configuration_comes_back_from_its_file(tmp_path):
     assert config.from_yaml(path, TrainConfig) == made
 
 
+def test_a_run_with_sources_of_another_folder_comes_back(tmp_path):
+    """Its folders may be elsewhere by then, as with data."""
+    for settings in (
+        TrainConfig(data="here", sources="there", survey="DES"),
+        TrainConfig(data="here", stream="true"),
+    ):
+        path = tmp_path / "config.yaml"
+        path.write_text(config.to_yaml(settings))
+        assert config.from_yaml(path, TrainConfig) == settings
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -246,6 +246,19 @@ def test_no_lens_comes_twice_in_one_rotation(mixed):
         sample.draw(KEY, 25, mixed, RENDERING, criteria)
 
 
+def test_rows_that_wait_for_a_full_block_are_not_forgotten(known):
+    """Few come in the patience that is left: they are judged, and it begins anew."""
+    criteria = Criteria(multiplicity="quads", arc_peak=0.0)
+    whole = sample.draw(KEY, 400, known, RENDERING, criteria).systems
+    gaps = np.diff(whole.number, prepend=0)
+    least = int(gaps.max()) + 512
+    assert 5 * least < whole.number[-1]
+    again = sample.draw(
+        KEY, 400, known, RENDERING, criteria, batch=512, patience=2 * least
+    ).systems
+    np.testing.assert_array_equal(whole.number, again.number)
+
+
 def test_a_shift_beyond_the_cutouts_edge_is_refused(mixed):
     with pytest.raises(ValueError, match="dither=1 .* at least 26 pixels.* have 24"):
         sample.draw(KEY, 5, mixed, RENDERING, Criteria(dither=1))

@@ -200,6 +200,16 @@ def test_without_arcs_the_lens_is_left_and_is_judged_as_with_them(galaxies):
     assert look(*args, dark)[0] == look(*args, RENDERING)[0] > 1
 
 
+def test_the_noise_of_arcs_does_not_ask_where_a_galaxy_is_listed(galaxies):
+    noisy = RENDERING._replace(arc_noise=True)
+    layers = jax.jit(system.layers, static_argnums=2)
+    _, one = layers(turned_row(0), galaxies, noisy)
+    lenses = jax.tree.map(lambda a: jnp.concatenate([a, a]), galaxies.lenses)
+    moved = turned_row(0)._replace(lens_index=jnp.array(1))
+    _, other = layers(moved, galaxies._replace(lenses=lenses), noisy)
+    np.testing.assert_array_equal(one, other)
+
+
 def test_shear_bends_the_arcs_as_lens_does(galaxies):
     row = turned_row(0)
     g = Shear(jnp.float32(0.1), jnp.float32(-0.05))
