@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
-from test_sample import KEY, SURVEY, count_images, toy
+from test_sample import KEY, SURVEY, count_images, three_lenses
 
 from lensjax import cosmology, images, proposals, sie
 from lensjax.proposals import Criteria
@@ -13,15 +13,7 @@ from lensjax.proposals import Criteria
 
 @pytest.fixture(scope="module")
 def known():
-    """Three lenses of which all is known, with different weights."""
-    return toy(
-        z=[0.3, 0.5, 0.4],
-        vdisp=[220.0, 330.0, 270.0],
-        q=[0.7, 0.98, 0.5],
-        phi=[0.4, 1.0, 2.5],
-        weight=[1.0, 0.25, 0.7],
-        source_z=[1.5, 2.5],
-    )
+    return three_lenses()
 
 
 def proposed(galaxies, criteria, n, among=None):

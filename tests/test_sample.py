@@ -97,9 +97,8 @@ def drawn(mixed):
     return sample.draw(KEY, 256, mixed, RENDERING, criteria, batch=2048)
 
 
-@pytest.fixture(scope="module")
-def known():
-    """Three lenses of which all is known, with different weights."""
+def three_lenses():
+    """All is known of them; their weights differ."""
     return toy(
         z=[0.3, 0.5, 0.4],
         vdisp=[220.0, 330.0, 270.0],
@@ -108,6 +107,11 @@ def known():
         weight=[1.0, 0.25, 0.7],
         source_z=[1.5, 2.5],
     )
+
+
+@pytest.fixture(scope="module")
+def known():
+    return three_lenses()
 
 
 def test_the_same_key_gives_the_same_table_whatever_the_batches(mixed, drawn):
