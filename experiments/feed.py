@@ -5,7 +5,6 @@ galaxies do not fit into memory, a feed hands it, for some steps at a time, just
 that these steps will ask for, and reads ahead while the steps are computed.
 """
 
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import jax
@@ -51,9 +50,12 @@ class FromDisk:
         folds: Folds,
         settings: train.Settings,
         dispatch: int,
+        steps: int,
     ):
         self.systems, self.catalogue, self.folds = systems, catalogue, folds
         self.settings, self.dispatch = settings, dispatch
+        self.steps, self.epoch = steps, 0
+        self.blocks = -(-folds.validation.shape[1] // train.BLOCK)
         per_fold = dispatch * max(settings.batch_size, train.BLOCK)
         self.room = len(folds.number) * (per_fold + 1)  # the last rows are padding
         order = jax.vmap(lambda f, epoch: train.order(settings, f, epoch), (0, None))
@@ -64,16 +66,24 @@ class FromDisk:
 
     def training(self, epoch: int, first: int, last: int) -> Data:
         """What steps `first` to `last` of an epoch read."""
-        data = self._due(("training", epoch, first, last), self._training)
-        self._read_ahead(
-            ("training", epoch, last, last + self.dispatch), self._training
-        )
+        self.epoch = epoch
+        data = self._due(("training", epoch, first, last))
+        if last < self.steps:
+            to = min(last + self.dispatch, self.steps)
+            self._read_ahead(("training", epoch, last, to))
+        else:
+            self._read_ahead(("validation", 0, min(self.dispatch, self.blocks)))
         return data
 
     def validation(self, first: int, last: int) -> Data:
         """What some blocks of the held-out rows read."""
-        data = self._due(("validation", first, last), self._validation)
-        self._read_ahead(("validation", last, last + self.dispatch), self._validation)
+        data = self._due(("validation", first, last))
+        if last < self.blocks:
+            to = min(last + self.dispatch, self.blocks)
+            self._read_ahead(("validation", last, to))
+        else:
+            to = min(self.dispatch, self.steps)
+            self._read_ahead(("training", self.epoch + 1, 0, to))
         return data
 
     def rows(self, rows: np.ndarray) -> Data:
@@ -94,13 +104,17 @@ class FromDisk:
         # the last block repeats the last row
         return self.rows(np.append(rows, np.asarray(self.folds.validation)[:, -1]))
 
-    def _due(self, what: tuple, read: Callable) -> Data:
+    def _due(self, what: tuple) -> Data:
         if self.ahead is not None and self.ahead[0] == what:
             return self.ahead[1].result()
-        return read(*what[1:])
+        return self._look_up(what)
 
-    def _read_ahead(self, what: tuple, read: Callable) -> None:
-        self.ahead = what, self.thread.submit(read, *what[1:])
+    def _read_ahead(self, what: tuple) -> None:
+        self.ahead = what, self.thread.submit(self._look_up, what)
+
+    def _look_up(self, what: tuple) -> Data:
+        kind, *which = what
+        return (self._training if kind == "training" else self._validation)(*which)
 
 
 def galaxies_of(

@@ -86,7 +86,7 @@ def feed_of(job: Job) -> InMemory | FromDisk:
     galaxies = job.catalogue
     if not isinstance(galaxies.lenses.image, jax.Array):
         setup = network_settings(settings)
-        return FromDisk(systems, galaxies, job.folds, setup, STREAMED)
+        return FromDisk(systems, galaxies, job.folds, setup, STREAMED, job.steps)
     bands = rendering.survey
     size = len(systems.number) * bands.image_size**2 * len(bands.bands) * 4
     on_cpu = jax.default_backend() == "cpu"
@@ -129,8 +129,8 @@ def fit(job: Job, feed: InMemory | FromDisk, signals: Signals) -> train.State:
     records = keep_epochs(metrics, epoch)
     state, folds = program.place((state, job.folds))
     # no step at all, to compile: neither a signal nor the clock need wait for it later
-    state = program.run(state, folds, feed.training(epoch, step, step), epoch, 0, 0)
     state = program.validate(state, folds, feed.validation(0, 0), 0, 0)
+    state = program.run(state, folds, feed.training(epoch, step, step), epoch, 0, 0)
     jax.block_until_ready(state.loss_sum)
     saved_at = time.monotonic()
     pace = _Pace(feed, settings.steps_per_dispatch)

@@ -259,11 +259,20 @@ def test_stamps_read_from_disk_as_they_are_due_give_the_same_losses(
         psfs=Stamps(job.catalogue.psfs),
     )
     settings = train_command.network_settings(TINY)
-    feed = FromDisk(job.sample.systems, catalogue, job.folds, settings, 2)
+    feed = FromDisk(job.sample.systems, catalogue, job.folds, settings, 2, job.steps)
+    read, look_up = [], feed._look_up
+    feed._look_up = lambda what: read.append(what) or look_up(what)
     state = again(tiny, tmp_path, feed, epochs=3)
     for one, other in zip(losses(tmp_path), uninterrupted[1], strict=True):
         assert one["train_loss"] == pytest.approx(other["train_loss"], rel=1e-4)
         assert one["val_loss"] == pytest.approx(other["val_loss"], rel=1e-4)
+    # ahead, in the order of use, and nothing twice
+    used = [what for what in read if what[-2] < what[-1]]
+    epochs = [
+        [("training", k, 0, 2), ("training", k, 2, 4), ("validation", 0, 1)]
+        for k in range(3)
+    ]
+    assert used[1:10] == sum(epochs, [])  # the first is of compiling
     # two steps of eight images, of twenty galaxies
     assert 4 < max(asked[:12]) <= 16
     other = job._replace(run_dir=tmp_path, catalogue=catalogue)
