@@ -116,7 +116,7 @@ def _refuse(error: ConfigError) -> None:
 def usage(name: str) -> str:
     """The keys of a command: default and meaning, from the dataclass's own lines."""
     lines = [f"usage: python -m experiments.{name} key=value ...", ""]
-    field = re.compile(r"    (\w+): [^=]+ = (\S+)(?:\s+# (.*))?")
+    field = re.compile(r"    (\w+): [^=]+ = (\S+|\(.*?\))(?:\s+# (.*))?")
     found = {}
     for schema in reversed(SCHEMAS[name].__mro__[:-1]):
         for line in inspect.getsource(schema).splitlines():
@@ -124,6 +124,8 @@ def usage(name: str) -> str:
                 found[match[1]] = match.groups()
     for key, default, meaning in found.values():
         value = "needed" if default == "MISSING" else default.strip('"')
+        if value.startswith("("):  # as one types it
+            value = "[" + value[1:-1].replace(" ", "").rstrip(",") + "]"
         lines.append(f"  {key:20} {value:>10}  {meaning or ''}".rstrip())
     sweep = "" if name != "train" else " A sweep's runs are folders in run_dir."
     lines += ["", f"-m runs every choice of key=a,b; --cfg job shows all keys.{sweep}"]

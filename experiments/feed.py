@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from lensjax import train
-from lensjax.batches import Data, Folds
+from lensjax.batches import Data
 from lensjax.catalogue import Catalogue, Lenses
 from lensjax.system import System
+from lensjax.train import Member
 
 
 class InMemory:
@@ -47,19 +48,19 @@ class FromDisk:
         self,
         systems: System,
         catalogue: Catalogue,
-        folds: Folds,
-        settings: train.Settings,
+        members: Member,
+        batch_size: int,
         dispatch: int,
         steps: int,
+        judged: bool = True,
     ):
-        self.systems, self.catalogue, self.folds = systems, catalogue, folds
-        self.settings, self.dispatch = settings, dispatch
-        self.steps, self.epoch = steps, 0
-        self.blocks = -(-folds.validation.shape[1] // train.BLOCK)
-        per_fold = dispatch * max(settings.batch_size, train.BLOCK)
-        self.room = len(folds.number) * (per_fold + 1)  # the last rows are padding
-        order = jax.vmap(lambda f, epoch: train.order(settings, f, epoch), (0, None))
-        self.order_of = jax.jit(order)
+        self.systems, self.catalogue, self.members = systems, catalogue, members
+        self.batch_size, self.dispatch = batch_size, dispatch
+        self.steps, self.epoch, self.judged = steps, 0, judged
+        self.blocks = -(-members.fold.validation.shape[1] // train.BLOCK)
+        per_member = dispatch * max(batch_size, train.BLOCK)
+        self.room = len(members.seed) * (per_member + 1)  # the last rows are padding
+        self.order_of = jax.jit(jax.vmap(train.order, (0, None)))
         self.order: tuple[int, np.ndarray] | None = None
         self.thread = ThreadPoolExecutor(1)
         self.ahead: tuple[tuple, Future] | None = None
@@ -71,8 +72,10 @@ class FromDisk:
         if last < self.steps:
             to = min(last + self.dispatch, self.steps)
             self._read_ahead(("training", epoch, last, to))
-        else:
+        elif self.judged:
             self._read_ahead(("validation", 0, min(self.dispatch, self.blocks)))
+        else:
+            self._read_next_epoch()
         return data
 
     def validation(self, first: int, last: int) -> Data:
@@ -82,9 +85,12 @@ class FromDisk:
             to = min(last + self.dispatch, self.blocks)
             self._read_ahead(("validation", last, to))
         else:
-            to = min(self.dispatch, self.steps)
-            self._read_ahead(("training", self.epoch + 1, 0, to))
+            self._read_next_epoch()
         return data
+
+    def _read_next_epoch(self) -> None:
+        to = min(self.dispatch, self.steps)
+        self._read_ahead(("training", self.epoch + 1, 0, to))
 
     def rows(self, rows: np.ndarray) -> Data:
         """What these rows read."""
@@ -93,16 +99,16 @@ class FromDisk:
     def _training(self, epoch: int, first: int, last: int) -> Data:
         known = self.order  # once: the reading thread may set it, too
         if known is None or known[0] != epoch:
-            known = epoch, np.asarray(self.order_of(self.folds, epoch))
+            known = epoch, np.asarray(self.order_of(self.members, epoch))
             self.order = known
-        batch = self.settings.batch_size
+        batch = self.batch_size
         return self.rows(known[1][:, first * batch : last * batch])
 
     def _validation(self, first: int, last: int) -> Data:
-        rows = np.asarray(self.folds.validation)
-        rows = rows[:, first * train.BLOCK : last * train.BLOCK]
+        held_out = np.asarray(self.members.fold.validation)
+        rows = held_out[:, first * train.BLOCK : last * train.BLOCK]
         # the last block repeats the last row
-        return self.rows(np.append(rows, np.asarray(self.folds.validation)[:, -1]))
+        return self.rows(np.append(rows, held_out[:, -1]))
 
     def _due(self, what: tuple) -> Data:
         if self.ahead is not None and self.ahead[0] == what:

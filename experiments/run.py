@@ -16,7 +16,7 @@ from lensjax.batches import Folds
 from lensjax.catalogue import Catalogue, Listing
 from lensjax.network import Architecture
 from lensjax.sample import Sample
-from lensjax.train import Settings
+from lensjax.train import Hyperparameters, Settings
 
 
 class Job(NamedTuple):
@@ -28,24 +28,34 @@ class Job(NamedTuple):
     listing: Listing
     sample: Sample
     folds: Folds
+    final: Folds  # of the final network: all folds, and the test set held out
     steps: int  # an epoch
+
+
+def hyperparameters(settings: config.TrainConfig) -> Hyperparameters:
+    """The part of a configuration in which networks of one program may differ."""
+    return Hyperparameters(
+        settings.learning_rate,
+        settings.seed,
+        settings.weight_theta_E,
+        settings.weight_center,
+    )
 
 
 def network_settings(settings: config.TrainConfig) -> Settings:
     """The part of a configuration that compiled programs depend on."""
     bands = survey_of(settings)
     return Settings(
-        learning_rate=settings.learning_rate,
         batch_size=settings.batch_size,
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
-        weight_theta_E=settings.weight_theta_E,
         scaling=settings.scaling,
         zero_point=bands.zero_point,
-        seed=settings.seed,
         architecture=Architecture(
             size=bands.image_size,
             bands=len(bands.bands),
+            channels=tuple(settings.channels),
+            dense=tuple(settings.dense),
             dropout=settings.dropout,
             # a GPU's own convolutions are its fastest, a CPU's are not
             convolution="tiles" if jax.default_backend() == "cpu" else "lax",
@@ -111,23 +121,26 @@ def fingerprint(path: Path) -> str:
 
 
 def records_of(
-    folds: list[int], epoch: int, losses, rate: float, empty=None
+    labels: list[dict], epoch: int, losses, rate: float, empty=None, judged: bool = True
 ) -> list[dict]:
-    """One record a fold of what an epoch came to, as metrics.jsonl has them.
+    """One record a member of what an epoch came to, as metrics.jsonl has them.
 
     `empty`: slots of endless batches that found no system, where there are any.
     """
+
+    def number(value):  # nan is no JSON: a member that diverged has null
+        return float(value) if np.isfinite(value) else None
+
     records = [
         {
-            "fold": fold,
+            **label,
             "epoch": epoch,
-            # nan is no JSON: a fold that diverged has null
-            "train_loss": float(train_) if np.isfinite(train_) else None,
-            "val_loss": float(validation) if np.isfinite(validation) else None,
+            "train_loss": number(train_),
+            "val_loss": number(validation) if judged else None,
             "images_per_second": round(rate, 1),
         }
-        for fold, train_, validation in zip(
-            folds, *map(np.asarray, losses), strict=True
+        for label, train_, validation in zip(
+            labels, *map(np.asarray, losses), strict=True
         )
     ]
     for record, slots in zip(records, [] if empty is None else empty, strict=False):
@@ -159,7 +172,12 @@ def keep_epochs(path: Path, epoch: int) -> list[dict]:
     return kept
 
 
-def diverged(records: list[dict], folds: list[int]) -> bool:
-    """Whether no fold had a finite loss in the last epoch: they never recover."""
-    last = records[-len(folds) :]
-    return bool(last) and all(r["val_loss"] is None for r in last)
+def diverged(records: list[dict], members: int) -> bool:
+    """Whether no member had a finite loss in the last epoch: they never recover."""
+    last = records[-members:]
+    return bool(last) and all(lost(r) for r in last)
+
+
+def lost(record: dict) -> bool:
+    """Whether a member's losses are no numbers any more."""
+    return record["train_loss"] is None and record["val_loss"] is None

@@ -7,6 +7,16 @@ from typing import Any
 
 from omegaconf import MISSING
 
+SCALINGS = (  # lensjax.scaling explains them; told without importing JAX
+    "none",
+    "asinh",
+    "standardize",
+    "r_band",
+    "per_band",
+    "maximum",
+    "mean_peak",
+)
+
 
 class ConfigError(ValueError):
     """A setting that cannot work; the message names it and the remedy."""
@@ -25,6 +35,16 @@ def between(name: str, value: float, low: float, high: float) -> None:
     """Raise ConfigError unless low <= value <= high."""
     if not low <= value <= high:
         raise ConfigError(f"{name} must be from {low:g} to {high:g}, not {value:g}")
+
+
+def widths(name: str, value: Any, least: int) -> list[int]:
+    """Widths of a network's layers; ConfigError unless at least `least` positive."""
+    values = [value] if isinstance(value, int) else list(value or ())
+    whole = all(isinstance(v, int) and 0 < v <= 65_536 for v in values)
+    if not whole or len(values) < least:
+        example = f"{name}=[6,16]" if least else f"{name}=[120,84] or {name}=[]"
+        raise ConfigError(f"{name} must be a list of widths such as {example}")
+    return values
 
 
 @dataclass
@@ -139,9 +159,13 @@ class TrainConfig(SampleConfig):
     learning_rate: float = 0.01
     momentum: float = 0.9
     weight_decay: float = 5e-4
+    final: bool = False  # with fold=all: then train on all folds, apply to the test set
     weight_theta_E: float = 1.0  # weight of theta_E in the loss, the others having 1
-    dropout: float = 0.0
-    scaling: str = "asinh"  # of the images: none, asinh or standardize
+    weight_center: float = 1.0  # weight of x and of y
+    channels: Any = (6, 16)  # of the convolutions, one pool each
+    dense: Any = (120, 84)  # widths of the hidden dense layers
+    dropout: float = 0.0  # chance that a hidden dense unit is dropped
+    scaling: str = "asinh"  # none, asinh, standardize, r_band, per_band, maximum...
     seed: int = 0  # of the networks and the order of the batches
     keep_images: str = "auto"  # in memory once rendered: auto (on a CPU), true or false
     endless: bool = False  # fresh systems in each step; the sample only validates
@@ -168,8 +192,16 @@ class TrainConfig(SampleConfig):
         between("momentum", self.momentum, 0, 1)
         between("weight_decay", self.weight_decay, 0, 1)
         between("weight_theta_E", self.weight_theta_E, 0, 1000)
+        between("weight_center", self.weight_center, 0, 1000)
+        if self.final and str(self.fold) != "all":
+            raise ConfigError(
+                f"final=true needs fold=all, not {self.fold}: the final network's "
+                "number of epochs comes from all five folds"
+            )
+        self.channels = widths("channels", self.channels, 1)
+        self.dense = widths("dense", self.dense, 0)
         between("dropout", self.dropout, 0, 0.99)
-        choice("scaling", self.scaling, ("none", "asinh", "standardize"))
+        choice("scaling", self.scaling, SCALINGS)
         self.keep_images = str(self.keep_images).lower()
         choice("keep_images", self.keep_images, ("auto", "true", "false"))
         if self.endless and self.stream == "true":

@@ -1,113 +1,256 @@
-"""The end of a run: its figures on the screen, its pictures in its folder."""
+"""The end of a run: its figures on the screen, its pictures and answers in its folder.
+
+held_out.parquet has what the folds' best epochs answer for the lens galaxies that each
+held out, test.parquet what the final network answers for the test set: one row a
+system, the columns of systems.parquet and those of `who` answered (see `ANSWERS`).
+`experiments.evaluate` reads them.
+"""
 
 import json
 from pathlib import Path
 
 import jax
 import numpy as np
+from astropy.table import Table
 from rich.console import Console
-from rich.table import Table
+from rich.table import Table as ScreenTable
 
 from experiments import progress
 from experiments.feed import FromDisk, InMemory
-from experiments.run import Job, network_settings, read_metrics, write
-from experiments.sample import rendering_of
-from lensjax import evaluate, plots, system, train
+from experiments.fit import Stage
+from experiments.run import Job, lost, read_metrics, write
+from experiments.sample import survey_of
+from lensjax import evaluate, plots, sample, system, tables, train
+from lensjax.evaluate import LightOnly
 
-PIECE = 512  # held-out rows that are judged at a time
+PIECE = 512  # rows that are judged at a time
+ANSWERS = {
+    "network": "network",
+    "light only": "light",
+    "prior mean": "prior",
+    "network, arcs removed": "no_arcs",  # in the final network's test only
+}
+"""Who answers, and how its columns begin."""
+COLUMNS = {
+    "x": "center_x_arcsec",
+    "y": "center_y_arcsec",
+    "ex": "ex",
+    "ey": "ey",
+    "theta_E": "theta_E_arcsec",
+}
+"""Columns of the targets; an answer's have its name in front."""
+EXAMPLES = 12  # lenses whose images are kept for pictures
 
 
-def conclude(job: Job, feed: InMemory | FromDisk, state: train.State) -> dict:
-    """Judge the best epochs on held-out lens galaxies: pictures, then summary.json."""
-    settings, systems, folds = job.settings, job.sample.systems, job.folds
-    truth = np.asarray(train.targets(systems))
-    rows = [np.asarray(r[:n]) for r, n in zip(folds.train, folds.n_train, strict=True)]
-    held_out = [
-        np.asarray(r[:n])
-        for r, n in zip(folds.validation, folds.n_validation, strict=True)
-    ]
+def rows_of(table: np.ndarray, counts: np.ndarray) -> list[np.ndarray]:
+    """Rows of the sample, by member, without padding."""
+    return [np.asarray(r[:n]) for r, n in zip(table, counts, strict=True)]
 
-    rendering = rendering_of(settings, job.listing)
 
-    @jax.jit
-    def answer(params, rows, data):
-        setup = network_settings(settings)
-        return train.predict(params, rows, data, setup, rendering)
+def best_epoch(run_dir: Path) -> int | None:
+    """Epoch, from 1, at which the mean of the folds' validation losses is least.
 
+    None where no epoch has a finite loss in every fold.
+    """
+    curve = evaluate.mean_curve(read_metrics(run_dir / "metrics.jsonl"))
+    return int(np.nanargmin(curve)) + 1 if np.isfinite(curve).any() else None
+
+
+def conclude(
+    job: Job, stage: Stage, feed: InMemory | FromDisk, state: train.State
+) -> dict:
+    """Judge the folds' best epochs on held-out lens galaxies, with pictures."""
+    systems, folds = job.sample.systems, job.folds
+    trained = rows_of(folds.train, folds.n_train)
+    held_out = rows_of(folds.validation, folds.n_validation)
     state = jax.device_get(state)
-    predicted = []
-    for k, r in enumerate(held_out):
-        params = jax.tree.map(lambda a, k=k: a[k], state.best_params)
-        answers = []
-        for first in range(0, len(r), PIECE):
-            some = np.resize(r[first : first + PIECE], min(PIECE, len(r)))
-            answers.append(np.asarray(answer(params, some, feed.rows(some))))
-        predicted.append(np.concatenate(answers)[: len(r)])
+    params = [
+        jax.tree.map(lambda a, k=k: a[k], state.best_params)
+        for k in range(len(held_out))
+    ]
+    answers = _answers(job, stage, feed, params, trained, held_out)
+    rows = np.concatenate(held_out)
+    merits = _write_answers(job, rows, answers, "held_out.parquet")
     records = read_metrics(job.run_dir / "metrics.jsonl")
-    last = [r["fold"] for r in records if r["epoch"] == records[-1]["epoch"]]
-    lost = [r["fold"] for r in records[-len(last) :] if r["val_loss"] is None]
-    merits = evaluate.summary(
-        systems, job.catalogue.lenses, rows, held_out, predicted, truth
-    )
-    summary = {
-        "folds": settings.folds,
-        "diverged": lost,  # folds whose losses were no numbers in the end
+    curve = evaluate.mean_curve(records)
+    _draw(job, stage, feed, rows, answers["network"], merits["network"])
+    plots.losses(records, job.run_dir / "losses.png")
+    return {
+        "folds": job.settings.folds,
+        # folds whose losses were no numbers in the end
+        "diverged": [r["fold"] for r in records[-len(held_out) :] if lost(r)],
         "best_epoch": state.best_epoch.tolist(),  # 0: none had a finite loss
         "best_val_loss": state.best_loss.tolist(),
+        "mean_curve": {
+            "best_epoch": best_epoch(job.run_dir),
+            "val_loss": float(np.nanmin(curve)) if np.isfinite(curve).any() else None,
+        },
         "systems": {
             "sample": len(systems.number),
-            "training": [len(r) for r in rows],
+            "training": [len(r) for r in trained],
             "held_out": [len(r) for r in held_out],
         },
-        "merits": {
-            who: {name: m._asdict() for name, m in by_name.items()}
-            for who, by_name in merits.items()
-        },
+        "seconds": _seconds(records, stage),
+        "merits": merits,
     }
-    summary = json.loads(json.dumps(summary), parse_constant=lambda name: None)
 
-    predicted, held_out = np.concatenate(predicted), np.concatenate(held_out)
-    # wide lenses whose arcs stand out: what a reader can see
-    wide = systems.log_flux_ratio + 3 * np.log10(systems.sie.theta_E)
-    order = np.argsort(-wide[held_out])
-    shown = order[:: max(1, len(order) // 48)][:12]
-    images, arcs = _pictures(job, feed, held_out[shown])
-    plots.mocks(
-        np.asarray(images),
-        truth[held_out][shown],
-        rendering.survey,
-        job.run_dir / "mocks.png",
-        predicted[shown],
-        "held-out mocks and, beneath, their arcs alone; critical curve: truth dashed, "
-        "prediction cyan",
-        arcs=np.asarray(arcs),
-    )
-    plots.losses(records, job.run_dir / "losses.png")
-    plots.predictions(
-        truth[held_out], predicted, merits["network"], job.run_dir / "predictions.png"
-    )
-    # last: with it the run is finished
+
+def conclude_final(
+    job: Job, stage: Stage, feed: InMemory | FromDisk, state: train.State
+) -> dict:
+    """Apply the final network to the test set, once, also with the arcs removed."""
+    folds = job.final
+    trained = rows_of(folds.train, folds.n_train)
+    tested = rows_of(folds.validation, folds.n_validation)
+    params = [jax.tree.map(lambda a: a[0], jax.device_get(state).params)]
+    answers = _answers(job, stage, feed, params, trained, tested)
+    bare = stage._replace(rendering=stage.rendering._replace(lens_only=True))
+    unlensed = _WithoutArcs(job, feed)
+    answers["network, arcs removed"] = _predictions(bare, unlensed, params, tested)
+    merits = _write_answers(job, tested[0], answers, "test.parquet")
+    _draw(job, stage, feed, tested[0], answers["network"], merits["network"])
+    truth = np.asarray(train.targets(job.sample.systems))[tested[0]]
+    weights = np.asarray(stage.members.weights[0])
+    records = read_metrics(stage.folder / "metrics.jsonl")
+    return {
+        "epochs": stage.epochs,
+        "diverged": any(lost(r) for r in records[-1:]),
+        "test_loss": {
+            who: float(train.loss(a, truth, weights).mean())
+            for who, a in answers.items()
+        },
+        "systems": {"training": len(trained[0]), "test": len(tested[0])},
+        "seconds": _seconds(records, stage),
+        "merits": merits,
+    }
+
+
+def finish(job: Job, summary: dict) -> dict:
+    """Write summary.json, with which a run is finished."""
+    summary = json.loads(json.dumps(summary), parse_constant=lambda name: None)
     text = json.dumps(summary, indent=2, allow_nan=False)
     write(job.run_dir / "summary.json", text + "\n")
     return summary
 
 
-def _pictures(job: Job, feed: InMemory | FromDisk, rows: np.ndarray):
-    """Mocks (N, n, n, band), and their arcs alone."""
-    data = feed.rows(rows)
+class _WithoutArcs:
+    """A feed of the bare lens galaxies, even where images with arcs are kept."""
+
+    def __init__(self, job: Job, feed: InMemory | FromDisk):
+        self.job, self.feed = job, feed
+
+    def rows(self, rows: np.ndarray):
+        data = self.feed.rows(rows)
+        catalogue = data.catalogue or self.job.catalogue
+        return data._replace(images=None, catalogue=catalogue)
+
+
+def _answers(job, stage, feed, params, trained, judged) -> dict[str, np.ndarray]:
+    """Answers (N, 5) of network and baselines for the judged rows of all members.
+
+    Each row is judged by what was trained, or fitted, without its lens galaxy.
+    """
+    systems, lenses = job.sample.systems, job.catalogue.lenses
+    truth = np.asarray(train.targets(systems), float)
+    light, prior = [], []
+    for train_rows, rows in zip(trained, judged, strict=True):
+        fitted = LightOnly.fit(evaluate.take(systems, train_rows), lenses)
+        light.append(fitted.predict(evaluate.take(systems, rows), lenses))
+        prior.append(evaluate.prior_mean(truth[train_rows], len(rows)))
+    return {
+        "network": _predictions(stage, feed, params, judged),
+        "light only": np.concatenate(light),
+        "prior mean": np.concatenate(prior),
+    }
+
+
+def _predictions(stage, feed, params, judged) -> np.ndarray:
+    @jax.jit
+    def answer(params, rows, data):
+        return train.predict(params, rows, data, stage.setup, stage.rendering)
+
+    found = []
+    for own, rows in zip(params, judged, strict=True):
+        answers = []
+        for first in range(0, len(rows), PIECE):
+            some = np.resize(rows[first : first + PIECE], min(PIECE, len(rows)))
+            answers.append(np.asarray(answer(own, some, feed.rows(some))))
+        found.append(np.concatenate(answers)[: len(rows)])
+    return np.concatenate(found)
+
+
+def _write_answers(job, rows, answers, name: str) -> dict:
+    """Write a table of truth and answers; the merits of each answer."""
+    drawn = job.sample._replace(
+        systems=evaluate.take(job.sample.systems, rows), weight=job.sample.weight[rows]
+    )
+    table = sample.to_table(drawn, job.catalogue, job.listing, survey_of(job.settings))
+    truth = np.asarray(train.targets(drawn.systems), float)
+    merits = {}
+    for who, values in answers.items():
+        for k, target in enumerate(train.TARGETS):
+            column = f"{ANSWERS[who]}_{COLUMNS[target]}"
+            table[column] = values[:, k].astype(np.float32)
+            table[column].unit = table[COLUMNS[target]].unit
+        by_name = evaluate.merits(truth, values)
+        merits[who] = {name: m._asdict() for name, m in by_name.items()}
+    tables.write(table, job.run_dir / name, overwrite=True)
+    return merits
+
+
+def answers_in(table: Table) -> dict[str, np.ndarray]:
+    """Answers (N, 5) by who gave them, and the truth, from a table as written here."""
+    found = {"truth": ""} | {who: f"{name}_" for who, name in ANSWERS.items()}
+    return {
+        who: np.stack([np.asarray(table[p + c], float) for c in COLUMNS.values()], -1)
+        for who, p in found.items()
+        if p + "ex" in table.colnames
+    }
+
+
+def _seconds(records: list[dict], stage: Stage) -> float:
+    """How long the training steps took: neither rendering nor validation."""
+    per_epoch = stage.steps * stage.setup.batch_size
+    rates = {r["epoch"]: r["images_per_second"] for r in records}
+    return round(sum(per_epoch / max(rate, 1e-9) for rate in rates.values()), 1)
+
+
+def _draw(job, stage, feed, rows, predicted, merits) -> None:
+    """Pictures of some mocks and of all answers; examples.npz, for other pictures."""
+    systems = job.sample.systems
+    truth = np.asarray(train.targets(systems))[rows]
+    # wide lenses whose arcs stand out: what a reader can see
+    wide = systems.log_flux_ratio + 3 * np.log10(systems.sie.theta_E)
+    order = np.argsort(-wide[rows])
+    shown = order[:: max(1, len(order) // 48)][:EXAMPLES]
+    data = feed.rows(rows[shown])
     catalogue = data.catalogue or job.catalogue
-    rendering = rendering_of(job.settings, job.listing)
 
     @jax.jit
     def layers(systems, catalogue):
-        return jax.lax.map(lambda s: system.layers(s, catalogue, rendering), systems)
+        one = lambda s: system.layers(s, catalogue, stage.rendering)  # noqa: E731
+        return jax.lax.map(one, systems)
 
-    images, arcs = layers(jax.tree.map(lambda a: a[rows], data.systems), catalogue)
-    return images + arcs, arcs
+    some = jax.tree.map(lambda a: a[rows[shown]], data.systems)
+    images, arcs = map(np.asarray, layers(some, catalogue))
+    ids = [system.identifier(n) for n in systems.number[rows[shown]]]
+    np.savez(job.run_dir / "examples.npz", id=ids, mock=images + arcs, arcs=arcs)
+    plots.mocks(
+        images + arcs,
+        truth[shown],
+        stage.rendering.survey,
+        job.run_dir / "mocks.png",
+        predicted[shown],
+        "mocks of lens galaxies not trained on and, beneath, their arcs alone; "
+        "critical curve: truth dashed, prediction cyan",
+        arcs=arcs,
+    )
+    by_name = {name: evaluate.Merit(**m) for name, m in merits.items()}
+    plots.predictions(truth, predicted, by_name, job.run_dir / "predictions.png")
 
 
 def show(summary: dict, run_dir: Path) -> None:
-    """The summary as a table on the screen."""
+    """The summary as tables on the screen."""
     n = sum(summary["systems"]["held_out"])
     folds = ", ".join(map(str, summary["folds"]))
     epochs = ", ".join(map(str, summary["best_epoch"]))
@@ -115,21 +258,16 @@ def show(summary: dict, run_dir: Path) -> None:
         f"{n:,} mocks of lens galaxies held out of training, fold {folds}, best epoch "
         f"{epochs}:"
     )
-    table = Table()
-    table.add_column("parameter")
-    table.add_column("by")
-    for name in ("bias", "half of 16-84 %", "RMS", "R^2"):
-        table.add_column(name, justify="right")
-    formats = {"bias": "+.4f", "half_width": ".4f", "rms": ".4f", "r2": ".3f"}
-    for name in reversed(train.TARGETS):
-        label = name if name.startswith("e") else f"{name} (arcsec)"
-        for who, merits in summary["merits"].items():
-            values = ((merits[name][key], form) for key, form in formats.items())
-            figures = ["-" if v is None else format(v, form) for v, form in values]
-            table.add_row(label, who, *figures)
-            label = ""
-        table.add_section()
-    Console(width=100 if not Console().is_terminal else None).print(table)
+    _show_merits(summary["merits"])
+    if "final" in summary:
+        final = summary["final"]
+        progress.say(
+            f"final network, {final['epochs']} epochs, on the test set of "
+            f"{final['systems']['test']:,} mocks; loss {_loss(final['test_loss'])}:"
+        )
+        _show_merits(final["merits"])
+        if final["diverged"]:
+            progress.say("the final network DIVERGED: lower learning_rate")
     for fold in summary["diverged"]:
         progress.say(f"fold {fold} DIVERGED, its losses are no numbers any more")
     if summary["diverged"]:
@@ -137,3 +275,37 @@ def show(summary: dict, run_dir: Path) -> None:
     progress.say(f"pictures and checkpoints: {run_dir}/")
     for name in ("mocks.png", "predictions.png", "losses.png", "summary.json"):
         progress.say(f"  {run_dir / name}")
+    progress.say(f"a report: python -m experiments.evaluate run_dir={run_dir}")
+
+
+def _loss(by_who: dict) -> str:
+    """The network's loss on the test set, and what the baselines have."""
+    values = [
+        f"{who} {'-' if v is None else format(v, '.4f')}" for who, v in by_who.items()
+    ]
+    return ", ".join(values)
+
+
+def _show_merits(by_who: dict) -> None:
+    table = ScreenTable()
+    table.add_column("parameter")
+    table.add_column("by")
+    headings = ("bias", "half of 16-84 %", "RMS", "R^2", "outliers")
+    for name in headings:
+        table.add_column(name, justify="right")
+    formats = {
+        "bias": "+.4f",
+        "half_width": ".4f",
+        "rms": ".4f",
+        "r2": ".3f",
+        "outliers": ".1%",
+    }
+    for name in reversed(train.TARGETS):
+        label = name if name.startswith("e") else f"{name} (arcsec)"
+        for who, merits in by_who.items():
+            values = ((merits[name][key], form) for key, form in formats.items())
+            figures = ["-" if v is None else format(v, form) for v, form in values]
+            table.add_row(label, who, *figures)
+            label = ""
+        table.add_section()
+    Console(width=110 if not Console().is_terminal else None).print(table)

@@ -1,16 +1,15 @@
 """Train networks on mocks: `python -m experiments.train fold=3`.
 
 Draws or reads galaxies, draws a sample, trains one fold or all five side by side, and
-ends with a summary and pictures in the run's folder.  The same command with the same
-run_dir resumes a run that was stopped, and repeats nothing.
+ends with a summary and pictures in the run's folder.  `fold=all final=true` goes on as
+the paper does: the epoch at which the five validation curves' mean is least, a final
+network trained for so long on all five folds, and the test set.  The same command with
+the same run_dir resumes a run that was stopped, and repeats nothing.
 """
 
 import json
 import sys
-import time
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from experiments import config
 
@@ -22,15 +21,13 @@ import jax.numpy as jnp
 
 from experiments import progress, provenance
 from experiments.feed import FromDisk, InMemory
+from experiments.fit import Stage, fit
 from experiments.run import (
     Job,
-    append,
-    diverged,
     fingerprint,
-    keep_epochs,
+    hyperparameters,
     network_settings,
     open_run,
-    records_of,
     write,
 )
 from experiments.sample import (
@@ -42,7 +39,7 @@ from experiments.sample import (
     survey_of,
 )
 from experiments.signals import Signals, Stopped, stop_on_signals
-from experiments.summary import conclude, show
+from experiments.summary import best_epoch, conclude, conclude_final, finish, show
 from lensjax import batches, checkpoint, endless, proposals, sample, tables, train
 from lensjax import catalogue as catalogues
 from lensjax.batches import Data
@@ -67,6 +64,7 @@ def prepare(settings: config.TrainConfig, run_dir: Path) -> Job:
     try:
         part = catalogues.split(listing.lens_id)
         folds = batches.split_rows(part, lens_index, settings.folds)
+        final = batches.final_rows(part, lens_index)
         steps = batches.steps_per_epoch(part, lens_index, settings.batch_size)
     except ValueError as error:
         raise config.ConfigError(str(error)) from error
@@ -76,17 +74,49 @@ def prepare(settings: config.TrainConfig, run_dir: Path) -> Job:
         facts = provenance.collect(settings, listing) | {"sample": drawn.counts}
         write(run_dir / "provenance.json", json.dumps(facts, indent=2) + "\n")
         write(run_dir / "config.yaml", config.to_yaml(settings))
-    return Job(settings, run_dir, catalogue, listing, drawn, folds, steps)
+    return Job(settings, run_dir, catalogue, listing, drawn, folds, final, steps)
 
 
-def feed_of(job: Job) -> InMemory | FromDisk:
+def cross_validation(job: Job) -> Stage:
+    """The folds of a run, side by side."""
+    settings = job.settings
+    return Stage(
+        folder=job.run_dir,
+        members=train.members(job.folds, [hyperparameters(settings)]),
+        labels=[{"fold": k} for k in settings.folds],
+        setup=network_settings(settings),
+        steps=job.steps,
+        epochs=settings.epochs,
+        rendering=rendering_of(settings, job.listing),
+        endless=endless_of(job),
+        checkpoint_seconds=settings.checkpoint_seconds,
+        steps_per_dispatch=settings.steps_per_dispatch,
+        devices=settings.devices,
+    )
+
+
+def final_of(job: Job, stage: Stage, epochs: int) -> Stage:
+    """The final network, trained on all folds and judged by none of its systems."""
+    rows = int(job.final.n_train[0])
+    return stage._replace(
+        folder=job.run_dir / "final",
+        members=train.members(job.final, [hyperparameters(job.settings)]),
+        labels=[{"fold": "final"}],
+        steps=rows // job.settings.batch_size,
+        epochs=epochs,
+        judged=False,
+        keep_best=False,
+    )
+
+
+def feed_of(job: Job, stage: Stage) -> InMemory | FromDisk:
     """What the training step reads: images or galaxies in memory, or from disk."""
     settings, systems = job.settings, job.sample.systems
     rendering = rendering_of(settings, job.listing)
     galaxies = job.catalogue
     if not isinstance(galaxies.lenses.image, jax.Array):
-        setup = network_settings(settings)
-        return FromDisk(systems, galaxies, job.folds, setup, STREAMED, job.steps)
+        size, steps, judged = settings.batch_size, stage.steps, stage.judged
+        return FromDisk(systems, galaxies, stage.members, size, STREAMED, steps, judged)
     bands = rendering.survey
     size = len(systems.number) * bands.image_size**2 * len(bands.bands) * 4
     on_cpu = jax.default_backend() == "cpu"
@@ -102,122 +132,6 @@ def feed_of(job: Job) -> InMemory | FromDisk:
     pool = proposals.pool(key, galaxies, bands, criteria, COSMOLOGY)
     share = jnp.asarray(endless.thinning(job.sample, criteria))
     return InMemory(Data(rows, galaxies, images, pool, share))
-
-
-def fit(job: Job, feed: InMemory | FromDisk, signals: Signals) -> train.State:
-    """Train to the last epoch, from the latest checkpoint if there is one.
-
-    Ends early where every fold has diverged.  Raises Stopped, the state saved, at the
-    first step after a signal.
-    """
-    settings, steps = job.settings, job.steps
-    program = train.compile(
-        network_settings(settings),
-        steps,
-        job.folds,
-        rendering_of(settings, job.listing),
-        jax.local_devices()[: settings.devices or None],
-        endless_of(job),
-    )
-    folder, metrics = job.run_dir / "checkpoints", job.run_dir / "metrics.jsonl"
-    state = train.start(network_settings(settings), job.folds.number)
-    epoch, step = 0, 0
-    if checkpoint.latest(folder) is not None:
-        saved = checkpoint.restore(folder, _saved(state, 0, 0))
-        state, epoch, step = saved["state"], int(saved["epoch"]), int(saved["step"])
-        progress.say(f"resumed after {epoch} epochs and {step} of {steps} steps")
-    records = keep_epochs(metrics, epoch)
-    state, folds = program.place((state, job.folds))
-    # no step at all, to compile: neither a signal nor the clock need wait for it later
-    state = program.validate(state, folds, feed.validation(0, 0), 0, 0)
-    state = program.run(state, folds, feed.training(epoch, step, step), epoch, 0, 0)
-    jax.block_until_ready(state.loss_sum)
-    saved_at = time.monotonic()
-    pace = _Pace(feed, settings.steps_per_dispatch)
-
-    def save():
-        nonlocal saved_at
-        checkpoint.save(folder, epoch * steps + step, _saved(state, epoch, step))
-        saved_at, signals.unsaved = time.monotonic(), False
-
-    def due():
-        return time.monotonic() - saved_at > settings.checkpoint_seconds
-
-    def heed_signals():
-        if signals.received:
-            save()
-            raise Stopped(signals.received)
-
-    def done():
-        return (epoch * steps + step) * settings.batch_size * len(settings.folds)
-
-    per_epoch = steps * settings.batch_size * len(settings.folds)
-    with progress.track("training", settings.epochs * per_epoch, "images") as update:
-        note = ""
-        update(done())
-        while epoch < settings.epochs and not diverged(records, settings.folds):
-            seconds, from_step = 0.0, step
-            while step < steps:
-                to = min(step + pace.dispatch, steps)
-                with pace.timed() as took:
-                    data = feed.training(epoch, step, to)
-                    state = program.run(state, folds, data, epoch, step, to)
-                    jax.block_until_ready(state.loss_sum)
-                step, signals.unsaved = to, True
-                seconds += took()
-                if step < steps:
-                    update(done(), note)
-                heed_signals()
-                if step < steps and due():
-                    save()
-            state = state._replace(validation_sum=jnp.zeros_like(state.validation_sum))
-            for block in range(0, program.blocks, pace.dispatch):
-                to = min(block + pace.dispatch, program.blocks)
-                data = feed.validation(block, to)
-                state = program.validate(state, folds, data, block, to)
-                jax.block_until_ready(state.validation_sum)
-                heed_signals()
-            empty = jax.device_get(state.empty) if settings.endless else None
-            state, losses = program.finish(state, folds, epoch)
-            rate = (steps - from_step) * settings.batch_size / max(seconds, 1e-9)
-            epoch, step = epoch + 1, 0
-            new = records_of(settings.folds, epoch, losses, rate, empty)
-            append(metrics, new)
-            records += new
-            note = "validation loss " + " ".join(f"{v:.4f}" for v in losses[1])
-            if empty is not None and empty.sum():
-                share = empty.mean() / (steps * settings.batch_size)
-                note += f", {share:.1%} of slots empty"
-            update(done(), note)
-            if due():
-                save()
-        if signals.unsaved:
-            save()
-    if signals.received:
-        raise Stopped(signals.received)
-    return state
-
-
-class _Pace:
-    """How many steps go into one dispatch: about a second's, soon to stop, and few."""
-
-    def __init__(self, feed: InMemory | FromDisk, most: int):
-        self.fixed = isinstance(feed, FromDisk)
-        self.most = most
-        self.dispatch = feed.dispatch if self.fixed else 1
-
-    @contextmanager
-    def timed(self):
-        took = []
-        began = time.monotonic()
-        yield lambda: took[0]
-        took.append(time.monotonic() - began)
-        if self.fixed:
-            return
-        if took[0] < 0.5:
-            self.dispatch = min(2 * self.dispatch, self.most)
-        elif took[0] > 2:
-            self.dispatch = max(self.dispatch // 2, 1)
 
 
 def endless_of(job: Job) -> Endless | None:
@@ -237,12 +151,26 @@ def endless_of(job: Job) -> Endless | None:
     return Endless(criteria_of(settings), COSMOLOGY, number, settings.candidates)
 
 
-def _saved(state: train.State, epoch: int, step: int) -> dict[str, Any]:
-    return {
-        "state": state,
-        "epoch": jnp.asarray(epoch, jnp.int32),
-        "step": jnp.asarray(step, jnp.int32),
-    }
+def train_all(job: Job, signals: Signals) -> dict:
+    """Train the folds and, if asked, the final network; the run's summary."""
+    stage = cross_validation(job)
+    feed = feed_of(job, stage)
+    summary = conclude(job, stage, feed, fit(stage, feed, signals))
+    if job.settings.final:
+        epochs = best_epoch(job.run_dir)
+        if epochs is None:
+            progress.say("a fold diverged from the first: there is no final network")
+        else:
+            progress.say(
+                f"the mean validation loss is least after {epochs} epochs: the final "
+                "network trains for so long on all five folds"
+            )
+            stage = final_of(job, stage, epochs)
+            if isinstance(feed, FromDisk):
+                feed = feed_of(job, stage)
+            state = fit(stage, feed, signals)
+            summary |= {"final": conclude_final(job, stage, feed, state)}
+    return finish(job, summary)
 
 
 def run(settings: config.TrainConfig) -> int:
@@ -263,9 +191,7 @@ def run(settings: config.TrainConfig) -> int:
                 f"run {run_dir} (to resume it: the same command with run_dir={run_dir})"
             )
             job = prepare(settings, run_dir)
-            feed = feed_of(job)
-            state = fit(job, feed, signals)
-            show(conclude(job, feed, state), run_dir)
+            show(train_all(job, signals), run_dir)
     except Stopped as stopped:
         progress.say(
             f"stopped; the same command with run_dir={run_dir} goes on from here"

@@ -19,9 +19,13 @@ from lensjax.system import Rendering, System
 
 
 class Folds(NamedTuple):
-    """Which rows of the sample each fold trains on and is judged by; (F, ...)."""
+    """Which rows of the sample each fold trains on and is judged by; (F, ...).
 
-    number: Array  # (F,) 0 to 4
+    One more number than there are folds stands for the final network: it trains on all
+    of them, and what is held out is the test set.
+    """
+
+    number: Array  # (F,) 0 to 4, or 5: the final network
     train: Array  # (F, T) rows of the sample, padded
     n_train: Array  # (F,) how many of them count
     validation: Array  # (F, V)
@@ -44,29 +48,48 @@ def split_rows(part: np.ndarray, lens_index: np.ndarray, folds: list[int]) -> Fo
     """Rows of a sample by fold, from the part (see `catalogue.split`) of each lens.
 
     All five folds decide the padded shapes, so that one alone draws the same numbers as
-    in company.
+    in company.  ValueError where a fold has no systems.
     """
     part = np.asarray(part)
-    part_of_row = part[np.asarray(lens_index)]
     every = range(int(part.max()) + 1)
-    train = [np.flatnonzero((part_of_row >= 0) & (part_of_row != k)) for k in every]
-    held_out = [np.flatnonzero(part_of_row == k) for k in every]
-    lenses = [np.flatnonzero((part >= 0) & (part != k)) for k in every]
-    for name, rows in (("validation", held_out), ("training", train)):
-        if not all(len(r) for r in rows):
-            k = [len(r) for r in rows].index(0)
-            raise ValueError(f"fold {k} has no {name} systems: draw a larger sample")
+    rows = [_sides(part, lens_index, part == k) for k in every]
+    return _padded(rows, folds, [f"fold {k}" for k in every])
 
-    def padded(rows):
-        longest = max(len(r) for r in rows)
-        table = [np.concatenate([r, np.full(longest - len(r), r[0])]) for r in rows]
-        return jnp.asarray(np.stack(table)[folds], jnp.int32)
 
-    def lengths(rows):
-        return jnp.asarray([len(rows[k]) for k in folds], jnp.int32)
+def final_rows(part: np.ndarray, lens_index: np.ndarray) -> Folds:
+    """Rows of the final network: it trains on all folds, the test set is held out."""
+    part = np.asarray(part)
+    rows = _sides(part, lens_index, np.zeros(len(part), bool))
+    rows["validation"] = np.flatnonzero((part == -1)[np.asarray(lens_index)])
+    number = int(part.max()) + 1
+    one = _padded([rows], [0], ["the test set"])
+    return one._replace(number=jnp.asarray([number], jnp.int32))
 
-    both = [f(rows) for rows in (train, held_out, lenses) for f in (padded, lengths)]
-    return Folds(jnp.asarray(folds, jnp.int32), *both)
+
+def _sides(part, lens_index, held_out: np.ndarray) -> dict[str, np.ndarray]:
+    """Rows to train on and to be judged by, and lenses, if these lenses are kept."""
+    lens_index = np.asarray(lens_index)
+    trains = (part >= 0) & ~held_out
+    return {
+        "training": np.flatnonzero(trains[lens_index]),
+        "validation": np.flatnonzero(held_out[lens_index]),
+        "lenses": np.flatnonzero(trains),
+    }
+
+
+def _padded(rows: list[dict], folds: list[int], names: list[str]) -> Folds:
+    columns = []
+    for kind in ("training", "validation", "lenses"):
+        lengths = [len(r[kind]) for r in rows]
+        if not all(lengths):
+            name = names[lengths.index(0)]
+            raise ValueError(f"{name} has no {kind} systems: draw a larger sample")
+        table = [np.resize(r[kind], max(lengths)) for r in rows]
+        for k, n in enumerate(lengths):
+            table[k][n:] = table[k][0]
+        columns.append(jnp.asarray(np.stack(table)[folds], jnp.int32))
+        columns.append(jnp.asarray([lengths[k] for k in folds], jnp.int32))
+    return Folds(jnp.asarray(folds, jnp.int32), *columns)
 
 
 def steps_per_epoch(part: np.ndarray, lens_index: np.ndarray, batch_size: int) -> int:

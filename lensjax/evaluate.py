@@ -18,6 +18,7 @@ class Merit(NamedTuple):
     half_width: float  # half of the 16 to 84 % range of the differences
     rms: float  # root mean square difference
     r2: float  # share of the truth's variance explained; nan where it has none
+    outliers: float  # share farther than three half widths from the bias
 
 
 def merits(truth: np.ndarray, predicted: np.ndarray) -> dict[str, Merit]:
@@ -32,7 +33,10 @@ def merits(truth: np.ndarray, predicted: np.ndarray) -> dict[str, Merit]:
         rms = np.sqrt((difference**2).mean(0))
         variance = truth.var(0)
         r2 = np.where(variance > 0, 1 - rms**2 / variance, np.nan)
-    columns = zip(bias, (high - low) / 2, rms, r2, strict=True)
+        half = (high - low) / 2
+        outliers = (np.abs(difference - bias) > 3 * half).mean(0)
+    outliers = np.where(np.isfinite(half), outliers, np.nan)
+    columns = zip(bias, half, rms, r2, outliers, strict=True)
     return {
         name: Merit(*map(float, c)) for name, c in zip(TARGETS, columns, strict=True)
     }
@@ -89,31 +93,15 @@ def _quadratic(x: np.ndarray) -> np.ndarray:
     return np.stack([np.ones(len(x)), *x.T, *pairs], -1)
 
 
-def summary(
-    systems: System,
-    lenses: Lenses,
-    train_rows: Sequence[np.ndarray],
-    held_out_rows: Sequence[np.ndarray],
-    predictions: Sequence[np.ndarray],
-    truth: np.ndarray,
-) -> dict[str, dict[str, Merit]]:
-    """Merits of network and baselines on the held-out rows of all folds together.
-
-    Each row is judged by what was trained, or fitted, without its lens galaxy.
-    """
-    truth = np.asarray(truth, float)
-    light, prior = [], []
-    for train, held_out in zip(train_rows, held_out_rows, strict=True):
-        fitted = LightOnly.fit(_take(systems, train), lenses)
-        light.append(fitted.predict(_take(systems, held_out), lenses))
-        prior.append(prior_mean(truth[train], len(held_out)))
-    judged = truth[np.concatenate(held_out_rows)]
-    return {
-        "network": merits(judged, np.concatenate(predictions)),
-        "light only": merits(judged, np.concatenate(light)),
-        "prior mean": merits(judged, np.concatenate(prior)),
-    }
+def mean_curve(records: Sequence[dict]) -> np.ndarray:
+    """Validation loss averaged over folds, by epoch; nan where one fold has none."""
+    epochs = max((r["epoch"] for r in records), default=0)
+    by_epoch = [
+        [r["val_loss"] for r in records if r["epoch"] == e + 1] for e in range(epochs)
+    ]
+    return np.array([np.mean(np.array(v, float)) for v in by_epoch])
 
 
-def _take(systems: System, rows: np.ndarray) -> System:
+def take(systems: System, rows: np.ndarray) -> System:
+    """Some rows of a sample, on the host."""
     return jax.tree.map(lambda a: np.asarray(a)[rows], systems)

@@ -17,7 +17,7 @@ from lensjax.system import Rendering, System
 from lensjax.train import Settings
 
 SMALL = Architecture(size=16, channels=(3,), dense=(8,))
-SETTINGS = Settings(learning_rate=0.02, batch_size=8, seed=7, architecture=SMALL)
+SETTINGS = Settings(batch_size=8, architecture=SMALL)
 RENDERING = Rendering(HSC._replace(image_size=16), 0.03)
 N, LENSES = 90, 30
 
