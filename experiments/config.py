@@ -168,9 +168,14 @@ def typed(config: Any, schema: type) -> Any:
         raise ConfigError(
             f"{error.full_key} is needed: give {error.full_key}=..."
         ) from (error)
-    made = schema(**values)
+    made = schema(**_tuples(values))
     made.validate()
     return made
+
+
+def _tuples(values: dict) -> dict:
+    """The same with tuples for lists, as the schemas have them."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
 
 
 def to_yaml(config: Any) -> str:
@@ -182,7 +187,8 @@ def from_yaml(path: Path, schema: type) -> Any:
     """A configuration as `to_yaml` wrote it; ConfigError where it is none."""
     try:
         values = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.load(path))
-        made = schema(**OmegaConf.to_container(values, throw_on_missing=True))
+        plain = OmegaConf.to_container(values, throw_on_missing=True)
+        made = schema(**_tuples(plain))
         # the data may be elsewhere by now
         replace(made, data=None, sources=None, stream="auto").validate()
     except (yaml.YAMLError, UnicodeError, OSError) as error:

@@ -19,24 +19,39 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import progress
+from experiments.fit import to_save
 from experiments.run import network_settings
 from experiments.sample import survey_of
 from lensjax import checkpoint, predict, train
+from lensjax.batches import Folds
 
 
 def load(run_dir: Path, settings: config.TrainConfig):
-    """The trained model of a run, images -> (n, 5): the mean of its folds."""
+    """The trained model of a run, images -> (n, 5).
+
+    The final network where the run has come to its end, else the mean of the folds'
+    best epochs.
+    """
     setup = network_settings(settings)
-    number = jnp.asarray(settings.folds, jnp.int32)
-    state = jax.eval_shape(lambda: train.start(setup, number))
-    like = {"state": state, "epoch": _SCALAR, "step": _SCALAR}
-    state = checkpoint.restore(run_dir / "checkpoints", like)["state"]
-    params, untrained = state.best_params, np.asarray(state.best_epoch) == 0
-    if untrained.any():
-        raise config.ConfigError(
-            f"run_dir: {run_dir} has no epoch with a finite validation loss yet (fold "
-            f"{settings.folds[untrained.argmax()]}): train on, or lower learning_rate"
-        )
+    summary = run_dir / "summary.json"
+    finished = summary.exists() and "final" in json.loads(summary.read_text())
+    if finished:
+        state = _saved(run_dir / "final" / "checkpoints", setup, 1, keep_best=False)
+        params = state.params
+        if not all(np.isfinite(p).all() for p in jax.tree.leaves(params)):
+            raise config.ConfigError(
+                f"run_dir: the final network of {run_dir} has diverged: lower "
+                "learning_rate"
+            )
+    else:
+        state = _saved(run_dir / "checkpoints", setup, len(settings.folds))
+        params, untrained = state.best_params, np.asarray(state.best_epoch) == 0
+        if untrained.any():
+            raise config.ConfigError(
+                f"run_dir: {run_dir} has no epoch with a finite validation loss yet "
+                f"(fold {settings.folds[untrained.argmax()]}): train on, or lower "
+                "learning_rate"
+            )
 
     @jax.jit
     def answers(params, images):
@@ -46,7 +61,17 @@ def load(run_dir: Path, settings: config.TrainConfig):
     return lambda images: np.asarray(answers(params, jnp.asarray(images)))
 
 
-_SCALAR = jax.ShapeDtypeStruct((), jnp.int32)
+def _saved(folder: Path, setup: train.Settings, members: int, keep_best: bool = True):
+    """The state of a run's networks as its latest checkpoint has it."""
+    like = jax.eval_shape(lambda: to_save(_untrained(setup, members, keep_best), 0, 0))
+    return checkpoint.restore(folder, like)["state"]
+
+
+def _untrained(setup: train.Settings, members: int, keep_best: bool) -> train.State:
+    nothing = jnp.zeros((members, 1), jnp.int32)
+    folds = Folds(nothing[:, 0], *[nothing, nothing[:, 0]] * 3)
+    rows = train.members(folds, [train.Hyperparameters()])
+    return train.start(setup, rows, keep_best)
 
 
 def run(settings: config.PredictConfig) -> int:

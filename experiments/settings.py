@@ -37,9 +37,9 @@ def between(name: str, value: float, low: float, high: float) -> None:
         raise ConfigError(f"{name} must be from {low:g} to {high:g}, not {value:g}")
 
 
-def widths(name: str, value: Any, least: int) -> list[int]:
+def widths(name: str, value: Any, least: int) -> tuple[int, ...]:
     """Widths of a network's layers; ConfigError unless at least `least` positive."""
-    values = [value] if isinstance(value, int) else list(value or ())
+    values = (value,) if isinstance(value, int) else tuple(value or ())
     whole = all(isinstance(v, int) and 0 < v <= 65_536 for v in values)
     if not whole or len(values) < least:
         example = f"{name}=[6,16]" if least else f"{name}=[120,84] or {name}=[]"

@@ -21,7 +21,6 @@ from experiments.fit import Stage
 from experiments.run import Job, lost, read_metrics, write
 from experiments.sample import survey_of
 from lensjax import evaluate, plots, sample, system, tables, train
-from lensjax.evaluate import LightOnly
 
 PIECE = 512  # rows that are judged at a time
 ANSWERS = {
@@ -68,7 +67,8 @@ def conclude(
         jax.tree.map(lambda a, k=k: a[k], state.best_params)
         for k in range(len(held_out))
     ]
-    answers = _answers(job, stage, feed, params, trained, held_out)
+    answers = {"network": _predictions(stage, feed, params, held_out)}
+    answers |= evaluate.baselines(systems, job.catalogue.lenses, trained, held_out)
     rows = np.concatenate(held_out)
     merits = _write_answers(job, rows, answers, "held_out.parquet")
     records = read_metrics(job.run_dir / "metrics.jsonl")
@@ -103,13 +103,15 @@ def conclude_final(
     trained = rows_of(folds.train, folds.n_train)
     tested = rows_of(folds.validation, folds.n_validation)
     params = [jax.tree.map(lambda a: a[0], jax.device_get(state).params)]
-    answers = _answers(job, stage, feed, params, trained, tested)
+    systems = job.sample.systems
+    answers = {"network": _predictions(stage, feed, params, tested)}
+    answers |= evaluate.baselines(systems, job.catalogue.lenses, trained, tested)
     bare = stage._replace(rendering=stage.rendering._replace(lens_only=True))
     unlensed = _WithoutArcs(job, feed)
     answers["network, arcs removed"] = _predictions(bare, unlensed, params, tested)
     merits = _write_answers(job, tested[0], answers, "test.parquet")
     _draw(job, stage, feed, tested[0], answers["network"], merits["network"])
-    truth = np.asarray(train.targets(job.sample.systems))[tested[0]]
+    truth = np.asarray(train.targets(systems))[tested[0]]
     weights = np.asarray(stage.members.weights[0])
     records = read_metrics(stage.folder / "metrics.jsonl")
     return {
@@ -143,25 +145,6 @@ class _WithoutArcs:
         data = self.feed.rows(rows)
         catalogue = data.catalogue or self.job.catalogue
         return data._replace(images=None, catalogue=catalogue)
-
-
-def _answers(job, stage, feed, params, trained, judged) -> dict[str, np.ndarray]:
-    """Answers (N, 5) of network and baselines for the judged rows of all members.
-
-    Each row is judged by what was trained, or fitted, without its lens galaxy.
-    """
-    systems, lenses = job.sample.systems, job.catalogue.lenses
-    truth = np.asarray(train.targets(systems), float)
-    light, prior = [], []
-    for train_rows, rows in zip(trained, judged, strict=True):
-        fitted = LightOnly.fit(evaluate.take(systems, train_rows), lenses)
-        light.append(fitted.predict(evaluate.take(systems, rows), lenses))
-        prior.append(evaluate.prior_mean(truth[train_rows], len(rows)))
-    return {
-        "network": _predictions(stage, feed, params, judged),
-        "light only": np.concatenate(light),
-        "prior mean": np.concatenate(prior),
-    }
 
 
 def _predictions(stage, feed, params, judged) -> np.ndarray:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from lensjax import system
+from lensjax import blocks, system
 from lensjax.catalogue import Catalogue
 from lensjax.proposals import Pool
 from lensjax.system import Rendering, System
@@ -147,10 +147,14 @@ def render_all(
     some = jax.jit(render, static_argnums=2)
     n, size = len(systems.number), rendering.survey.image_size
     images = np.empty((n, size, size, len(rendering.survey.bands)), np.float32)
-    for first in range(0, n, block):
+
+    def one(first):
         # the last block starts early rather than be of another shape
         first = max(min(first, n - block), 0)
         rows = take(systems, slice(first, first + block))
         images[first : first + block] = some(rows, catalogue, rendering)
-        progress(min(first + block, n))
+        return min(first + block, n)
+
+    for done in blocks.ahead(one, range(0, n, block)):
+        progress(done)
     return jnp.asarray(images)

@@ -8,7 +8,7 @@ import numpy as np
 
 from lensjax.catalogue import Lenses
 from lensjax.system import System
-from lensjax.train import TARGETS
+from lensjax.train import TARGETS, targets
 
 
 class Merit(NamedTuple):
@@ -91,6 +91,26 @@ def _features(systems: System, lenses: Lenses) -> np.ndarray:
 def _quadratic(x: np.ndarray) -> np.ndarray:
     pairs = [x[:, i] * x[:, j] for i in range(x.shape[1]) for j in range(i, x.shape[1])]
     return np.stack([np.ones(len(x)), *x.T, *pairs], -1)
+
+
+def baselines(
+    systems: System,
+    lenses: Lenses,
+    trained: Sequence[np.ndarray],
+    judged: Sequence[np.ndarray],
+) -> dict[str, np.ndarray]:
+    """Answers (N, 5) of both baselines for the judged rows of all networks together.
+
+    trained, judged: rows of the sample, network by network.  Each row is answered by
+    what was fitted without its lens galaxy.
+    """
+    truth = np.asarray(targets(systems), float)
+    light, prior = [], []
+    for rows, others in zip(judged, trained, strict=True):
+        fitted = LightOnly.fit(take(systems, others), lenses)
+        light.append(fitted.predict(take(systems, rows), lenses))
+        prior.append(prior_mean(truth[others], len(rows)))
+    return {"light only": np.concatenate(light), "prior mean": np.concatenate(prior)}
 
 
 def mean_curve(records: Sequence[dict]) -> np.ndarray:

@@ -54,12 +54,13 @@ def validate(config: Architecture) -> list[int]:
     sides = [config.size]
     for _ in config.channels:
         side = sides[-1] - config.kernel + 1
-        if side < 2 or side % 2:
+        if side < 2:
             raise ValueError(
-                f"size {config.size} with kernel {config.kernel} gives a map of "
-                f"{side} x {side} before a 2 x 2 pool: choose a size that keeps it even"
+                f"channels {config.channels}: a map of {sides[-1]} x {sides[-1]} "
+                f"pixels is too small for another convolution of {config.kernel} x "
+                f"{config.kernel} and its pool: give fewer channels"
             )
-        sides.append(side // 2)
+        sides.append(side // 2)  # an odd map's last row and column are left out
     return sides[1:]
 
 
@@ -158,7 +159,7 @@ class _CNN(nnx.Module):
 
 
 # A convolution and its 2 x 2 max pool: (batch, n, n, in), (k, k, in, out) ->
-# (batch, m, m, out) with 2 m = n - k + 1, twice.
+# (batch, m, m, out) with m = (n - k + 1) // 2, twice.
 
 
 def _lax(x: Array, kernel: Array) -> Array:
@@ -178,6 +179,8 @@ def _tiles(x: Array, kernel: Array) -> Array:
     """
     k, _, depth, out = kernel.shape
     blocks, m = (k + 1) // 2, (x.shape[1] - k + 1) // 2
+    seen = 2 * m + k - 1
+    x = x[:, :seen, :seen]
     shifts = [(a, b) for a in (0, 1) for b in (0, 1)]
     padded = [
         jnp.pad(kernel, ((a, 1 - a), (b, 1 - b), (0, 0), (0, 0))) for a, b in shifts

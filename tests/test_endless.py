@@ -125,17 +125,18 @@ def test_a_cap_is_kept_on_average(galaxies):
 def test_the_loss_counts_only_slots_that_found_something(data):
     """A step whose slots are half empty moves as one with the other half alone."""
     small = Architecture(size=24, channels=(3,), dense=(8,))
-    settings = Settings(learning_rate=0.01, batch_size=16, architecture=small)
+    settings = Settings(batch_size=16, architecture=small)
     part = np.arange(12) % 6 - 1
     folds = batches.split_rows(part, data.systems.lens_index, [2])
     setup = Endless(CRITERIA, proposals=4, candidates=1)
-    program = train.compile(settings, 1, folds, RENDERING, jax.devices()[:1], setup)
-    state, placed = program.place((train.start(settings, folds.number), folds))
+    members = train.members(folds, [train.Hyperparameters(learning_rate=0.01)])
+    program = train.compile(settings, 1, members, RENDERING, jax.devices()[:1], setup)
+    state, placed = program.place((train.start(settings, members), members))
     before = jax.device_get(state.params)
     state = jax.device_get(program.run(state, placed, data, 0, 0, 1))
 
     among = folds.lenses[0], folds.n_lenses[0]
-    key = train._key(settings, jax.tree.map(lambda a: a[0], folds), 0)
+    key = train._key(jax.tree.map(lambda a: a[0], members), 0)
     key = jax.random.fold_in(jax.random.fold_in(key, 2), 0)
     draw = jax.jit(lambda k: endless.draw(k, 16, among, data, RENDERING, setup))
     systems, found = draw(key)
@@ -145,7 +146,7 @@ def test_the_loss_counts_only_slots_that_found_something(data):
 
     def loss(params):
         outputs = network.apply(params, images, small)
-        return train.loss(outputs, train.targets(some), 1.0).mean()
+        return train.loss(outputs, train.targets(some), jnp.ones(5)).mean()
 
     params = jax.tree.map(lambda a: jnp.asarray(a[0]), before)
     value, gradient = jax.value_and_grad(loss)(params)

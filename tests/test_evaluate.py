@@ -82,39 +82,53 @@ def test_light_only_answers_with_the_light_as_the_mock_shows_it(lenses):
 
 def test_baselines_do_not_look_at_the_held_out_truth(lenses):
     systems = with_theta_E(systems_of(300, GALAXIES), lenses)
-    truth = np.asarray(train.targets(systems))
     rows, held_out = np.arange(200), np.arange(200, 300)
 
-    def answers(systems, truth):
-        answer = evaluate.summary(
-            systems, lenses, [rows], [held_out], [truth[held_out]], truth
-        )
-        # bias is linear in the answers: medians of answer minus truth
-        fitted = LightOnly.fit(evaluate._take(systems, rows), lenses)
-        return answer, fitted.coefficients
+    def answers(systems):
+        return evaluate.baselines(systems, lenses, [rows], [held_out])
 
-    first, one = answers(systems, truth)
+    first = answers(systems)
     changed = np.asarray(systems.sie.theta_E).copy()
     changed[200:] += 1
     shifted = systems._replace(sie=systems.sie._replace(theta_E=jnp.asarray(changed)))
-    second, two = answers(shifted, np.asarray(train.targets(shifted)))
-    np.testing.assert_array_equal(one, two)
-    for who in ("light only", "prior mean"):
-        moved = second[who]["theta_E"].bias - first[who]["theta_E"].bias
-        assert moved == pytest.approx(-1, abs=1e-5)
-    for merit in first["network"].values():  # it was given the truth
-        assert merit.r2 == 1 and merit.rms == 0
+    for who, answer in answers(shifted).items():
+        assert answer.shape == (100, 5)
+        np.testing.assert_array_equal(answer, first[who])
 
 
 def test_the_prior_mean_explains_nothing(lenses):
     systems = systems_of(300, GALAXIES)
     truth = np.asarray(train.targets(systems))
     folds = [np.arange(0, 150), np.arange(150, 300)]
-    merits = evaluate.summary(
-        systems, lenses, folds, folds[::-1], [truth[r] for r in folds[::-1]], truth
-    )
-    for merit in merits["prior mean"].values():
+    answer = evaluate.baselines(systems, lenses, folds, folds[::-1])["prior mean"]
+    merits = evaluate.merits(truth[np.concatenate(folds[::-1])], answer)
+    for merit in merits.values():
         assert -0.2 < merit.r2 <= 0
+
+
+def test_merits_by_hand():
+    """The normal distribution: half width sigma, 0.27 % beyond three of them."""
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=(200_000, 5))
+    wrong = 0.5 * rng.normal(size=truth.shape) + 0.1
+    wrong[:1000, 4] += 20
+    merits = evaluate.merits(truth, truth + wrong)
+    assert merits["x"].bias == pytest.approx(0.1, abs=0.005)
+    assert merits["x"].half_width == pytest.approx(0.5, rel=0.01)
+    assert merits["x"].rms == pytest.approx(np.hypot(0.5, 0.1), rel=0.01)
+    assert merits["x"].r2 == pytest.approx(1 - 0.26, abs=0.01)
+    assert merits["x"].outliers == pytest.approx(0.0027, rel=0.2)
+    assert merits["theta_E"].outliers == pytest.approx(0.0077, rel=0.1)
+
+
+def test_the_mean_curve_is_a_number_where_all_folds_have_one():
+    records = [
+        {"fold": k, "epoch": e, "val_loss": loss}
+        for e, losses in enumerate([(1.0, 3.0), (2.0, None), (0.5, 0.7)], 1)
+        for k, loss in enumerate(losses)
+    ]
+    np.testing.assert_allclose(evaluate.mean_curve(records), [2.0, np.nan, 0.6])
+    assert len(evaluate.mean_curve([])) == 0
 
 
 def test_light_only_of_a_handful_of_galaxies_does_not_blow_up(lenses, rng):

@@ -27,6 +27,7 @@ from experiments import sample as sample_command
 from experiments import train as train_command
 from experiments.config import ConfigError, DrawConfig, PredictConfig, TrainConfig
 from experiments.feed import FromDisk, InMemory
+from experiments.fit import to_save
 from experiments.train import Stopped
 from lensjax import checkpoint, system, tables, train
 from lensjax.batches import Data
@@ -115,15 +116,18 @@ def cache(tmp_path_factory):
 def tiny(cache, tmp_path_factory):
     """The main job, once."""
     folder = tmp_path_factory.mktemp("runs") / "tiny"
-    caught, said, fit = [], [], train_command.fit
+    caught, said = [], []
+    names = ("prepare", "feed_of")
 
-    def seen(job, data, signals):
-        caught.extend((job, data))
-        return fit(job, data, signals)
+    def seen(function, *arguments):
+        caught.append(function(*arguments))
+        return caught[-1]
 
     with pytest.MonkeyPatch.context() as patch:
         draw_nothing(patch)
-        patch.setattr(train_command, "fit", seen)
+        for name in names:
+            original = getattr(train_command, name)
+            patch.setattr(train_command, name, partial(seen, original))
         patch.setattr(progress, "say", said.append)
         assert train_command.run(replace(TINY, run_dir=str(folder))) == 0
     return Run(folder, *caught, "\n".join(said))
@@ -156,7 +160,8 @@ def again(run, folder, data=None, interrupt=None, **settings):
         if interrupt:
             patch.setattr(progress, "track", tracked(interrupt))
         with train_command.stop_on_signals() as signals:
-            return train_command.fit(job, data or run.data, signals)
+            stage = train_command.cross_validation(job)
+            return train_command.fit(stage, data or run.data, signals)
 
 
 def tracked(interrupt):
@@ -258,8 +263,9 @@ def test_stamps_read_from_disk_as_they_are_due_give_the_same_losses(
         lenses=job.catalogue.lenses._replace(image=Stamps(job.catalogue.lenses.image)),
         psfs=Stamps(job.catalogue.psfs),
     )
-    settings = train_command.network_settings(TINY)
-    feed = FromDisk(job.sample.systems, catalogue, job.folds, settings, 2, job.steps)
+    stage = train_command.cross_validation(job)
+    size = TINY.batch_size
+    feed = FromDisk(job.sample.systems, catalogue, stage.members, size, 2, job.steps)
     read, look_up = [], feed._look_up
     feed._look_up = lambda what: read.append(what) or look_up(what)
     state = again(tiny, tmp_path, feed, epochs=3)
@@ -276,7 +282,7 @@ def test_stamps_read_from_disk_as_they_are_due_give_the_same_losses(
     # two steps of eight images, of twenty galaxies
     assert 4 < max(asked[:12]) <= 16
     other = job._replace(run_dir=tmp_path, catalogue=catalogue)
-    summary = train_command.conclude(other, feed, state)
+    summary = train_command.conclude(other, stage, feed, state)
     known = json.loads((tiny.folder / "summary.json").read_text())
     for name, merit in summary["merits"]["network"].items():
         expected = known["merits"]["network"][name]["rms"]
@@ -288,7 +294,7 @@ def test_endless_training_stops_resumes_and_counts_its_empty_slots(tiny, tmp_pat
         TINY, endless=True, proposals=3, candidates=1, theta_E_min=0.3, arc_peak=0.0
     )
     job = tiny.job._replace(settings=settings)
-    feed = train_command.feed_of(job)
+    feed = train_command.feed_of(job, train_command.cross_validation(job))
 
     def go(name, **options):
         run = tiny._replace(job=job)
@@ -324,7 +330,9 @@ def test_a_diverged_run_says_so_and_writes_valid_json(tiny, tmp_path, capsys):
     job = tiny.job._replace(
         run_dir=tmp_path, settings=replace(TINY, learning_rate=10.0)
     )
-    summary = train_command.conclude(job, tiny.data, state)
+    stage = train_command.cross_validation(job)
+    summary = train_command.conclude(job, stage, tiny.data, state)
+    summary = train_command.finish(job, summary)
     train_command.show(summary, tmp_path)
     said = capsys.readouterr().out
     assert "fold 3 DIVERGED" in said and "lower learning_rate" in said
@@ -678,9 +686,9 @@ def test_a_run_that_has_only_begun_cannot_predict(tiny, tmp_path):
     with pytest.raises(ConfigError, match="run_dir: no checkpoint in"):
         predict_command.run(asked)
     # stopped in its first epoch: what is saved is not trained
-    start = train.start(train_command.network_settings(TINY), tiny.job.folds.number)
+    start = train_command.cross_validation(tiny.job).start()
     folder = Path(settings.run_dir)
-    checkpoint.save(folder / "checkpoints", 1, train_command._saved(start, 0, 1))
+    checkpoint.save(folder / "checkpoints", 1, to_save(start, 0, 1))
     with pytest.raises(ConfigError, match="fold 3.*: train on, or lower"):
         predict_command.run(asked)
     (folder / "config.yaml").write_text("fold: [1")

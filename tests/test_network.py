@@ -12,6 +12,7 @@ from lensjax.network import Architecture
 PAPER = Architecture()
 SMALL = Architecture(size=18, bands=2, channels=(3, 4), kernel=3, dense=(7,), outputs=2)
 TINY = SMALL._replace(size=10, channels=(3,))
+ODD = SMALL._replace(size=27, channels=(2, 3, 4))  # maps of 25, 10 and 3 to be pooled
 BOTH = pytest.mark.parametrize("convolution", network.CONVOLUTIONS)
 
 
@@ -45,7 +46,7 @@ def stacked(config, folds, batch):
 def reference(params, images):
     """The network as a textbook has it: convolution, bias, ReLU, pool."""
     x = images
-    for name in ("conv1", "conv2"):
+    for name in sorted(k for k in params if k.startswith("conv")):
         kernel, bias = params[name]["kernel"], params[name]["bias"]
         axes = ("NHWC", "HWIO", "NHWC")
         x = lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=axes)
@@ -88,7 +89,7 @@ def test_parameters_start_uniform_within_one_over_root_fan_in():
 
 
 @BOTH
-@pytest.mark.parametrize("config", [PAPER, SMALL], ids=["paper", "small"])
+@pytest.mark.parametrize("config", [PAPER, SMALL, ODD], ids=["paper", "small", "odd"])
 def test_values_and_gradients_equal_the_textbook_network(config, convolution):
     config = config._replace(convolution=convolution)
     params, images = setting(config)
@@ -252,8 +253,8 @@ def test_a_broken_pixel_shows_in_its_own_row_only(config, value):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"size": 63}, "59 x 59"),
-        ({"size": 14}, "before a 2 x 2 pool"),
+        ({"size": 14}, "a map of 5 x 5 pixels is too small .* give fewer channels"),
+        ({"channels": (6, 16, 32, 64)}, "a map of 4 x 4 pixels is too small"),
         ({"kernel": 4}, "kernel must be odd, got 4"),
         ({"dropout": 1.0}, "dropout"),
         ({"convolution": "fft"}, "tiles, lax, got 'fft'"),

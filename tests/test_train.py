@@ -14,10 +14,11 @@ from lensjax.shear import Shear
 from lensjax.sie import SIE
 from lensjax.survey import HSC
 from lensjax.system import Rendering, System
-from lensjax.train import Settings
+from lensjax.train import Hyperparameters, Settings
 
 SMALL = Architecture(size=16, channels=(3,), dense=(8,))
 SETTINGS = Settings(batch_size=8, architecture=SMALL)
+CHOICE = Hyperparameters(learning_rate=0.02, seed=7)
 RENDERING = Rendering(HSC._replace(image_size=16), 0.03)
 N, LENSES = 90, 30
 
@@ -76,19 +77,21 @@ def folds_of(data, numbers):
     return batches.split_rows(PART, data.systems.lens_index, numbers)
 
 
-def trained(data, numbers, devices, epochs=2, settings=SETTINGS, cuts=()):
-    """Losses (epoch, train and validation, fold) and the final state."""
-    folds = folds_of(data, numbers)
+def trained(
+    data, numbers, devices, epochs=2, settings=SETTINGS, cuts=(), choices=(CHOICE,)
+):
+    """Losses (epoch, train and validation, member) and the final state."""
+    members = train.members(folds_of(data, numbers), choices)
     steps = batches.steps_per_epoch(PART, data.systems.lens_index, settings.batch_size)
     some = jax.devices()[:devices]
-    program = train.compile(settings, steps, folds, RENDERING, some)
-    state, folds = program.place((train.start(settings, folds.number), folds))
+    program = train.compile(settings, steps, members, RENDERING, some)
+    state, members = program.place((train.start(settings, members), members))
     losses = []
     for epoch in range(epochs):
         for first, last in itertools.pairwise((0, *cuts, steps)):
-            state = program.run(state, folds, data, epoch, first, last)
-        state = program.validate(state, folds, data, 0, program.blocks)
-        state, both = program.finish(state, folds, epoch)
+            state = program.run(state, members, data, epoch, first, last)
+        state = program.validate(state, members, data, 0, program.blocks)
+        state, both = program.finish(state, members, epoch)
         losses.append(np.stack(both))
     return np.stack(losses), jax.device_get(state)
 
@@ -103,6 +106,8 @@ def test_weights_sum_to_the_number_of_targets_and_keep_their_ratio():
         weights = train.target_weights(weight)
         assert weights.sum() == pytest.approx(5)
         np.testing.assert_allclose(weights / weights[0], [1, 1, 1, 1, weight], 1e-6)
+    weights = train.target_weights(5.0, 3.0)
+    np.testing.assert_allclose(weights, np.array([3, 3, 1, 1, 5]) * 5 / 13, 1e-6)
 
 
 def test_loss_is_equation_6_by_hand():
@@ -111,7 +116,7 @@ def test_loss_is_equation_6_by_hand():
     # w = 5 (1, 1, 1, 1, 5) / 9; L = sum over systems and targets of w d^2, over 2 x 5
     first = 5 / 9 * (0.01 + 0.01 + 0.04 + 0.04) + 25 / 9 * 0.25
     second = 5 / 9 * 0.09 + 25 / 9 * 4
-    got = train.loss(outputs, truth, 5.0)
+    got = train.loss(outputs, truth, jnp.asarray(train.target_weights(5.0)))
     np.testing.assert_allclose(got, [first / 5, second / 5], rtol=1e-6)
     assert float(got.mean()) == pytest.approx((first + second) / 10, rel=1e-6)
 
@@ -125,8 +130,8 @@ def test_targets_are_in_the_order_of_their_names():
 
 def test_optimizer_is_the_sgd_of_pytorch():
     rate, momentum, decay = 0.1, 0.9, 0.05
-    settings = Settings(learning_rate=rate, momentum=momentum, weight_decay=decay)
-    rule = train.optimizer(settings)
+    settings = Settings(momentum=momentum, weight_decay=decay)
+    rule = train.optimizer(settings, rate)
     params = jnp.array([1.0, -2.0, 0.5])
     state, ours = rule.init(params), params
     theirs, buffer = np.array(params, float), None
@@ -137,19 +142,6 @@ def test_optimizer_is_the_sgd_of_pytorch():
         buffer = gradient if buffer is None else momentum * buffer + gradient
         theirs = theirs - rate * buffer
     np.testing.assert_allclose(ours, theirs, rtol=2e-6)
-
-
-def test_scalings():
-    image = np.random.default_rng(0).normal(3, 2, (2, 4, 4, 4)).astype(np.float32)
-    np.testing.assert_array_equal(train.scaled(image, "none"), image)
-    np.testing.assert_allclose(
-        train.scaled(image, "asinh"), np.arcsinh(image), rtol=1e-6
-    )
-    scaled = np.asarray(train.scaled(jnp.asarray(image), "standardize"))
-    np.testing.assert_allclose(scaled.mean((1, 2, 3)), 0, atol=1e-6)
-    np.testing.assert_allclose(scaled.std((1, 2, 3), ddof=1), 1, rtol=1e-5)
-    with pytest.raises(ValueError, match="asinh"):
-        train.scaled(image, "log")
 
 
 def test_no_lens_galaxy_is_on_both_sides_of_a_fold(data):
@@ -170,6 +162,21 @@ def test_no_lens_galaxy_is_on_both_sides_of_a_fold(data):
         assert set(lens[folds.train[k]]) == here
         assert set(lens[folds.validation[k]]) == there
     assert sorted(held_out) == np.flatnonzero(PART[lens] >= 0).tolist()
+
+
+def test_the_final_network_trains_on_all_folds_and_is_held_from_the_test_set(data):
+    lens, final = (
+        np.asarray(data.systems.lens_index),
+        batches.final_rows(PART, data.systems.lens_index),
+    )
+    assert final.number.tolist() == [5]
+    rows, tested = np.asarray(final.train[0]), np.asarray(final.validation[0])
+    assert rows.tolist() == np.flatnonzero(PART[lens] >= 0).tolist()
+    assert tested.tolist() == np.flatnonzero(PART[lens] == -1).tolist()
+    assert set(np.asarray(final.lenses[0])) == set(np.flatnonzero(PART >= 0))
+    nothing = jnp.where(PART[lens] == -1, np.flatnonzero(PART == 0)[0], lens)
+    with pytest.raises(ValueError, match="the test set has no validation systems"):
+        batches.final_rows(PART, nothing)
 
 
 def test_a_fold_alone_has_the_shapes_it_has_in_company(data):
@@ -213,6 +220,52 @@ def test_one_device_equals_five(data, five):
         jax.tree.leaves(state), jax.tree.leaves(five[1]), strict=True
     ):
         np.testing.assert_allclose(one, other, rtol=2e-4, atol=2e-6)
+
+
+GRID = [
+    CHOICE,
+    Hyperparameters(learning_rate=1e6, seed=7),  # diverges
+    Hyperparameters(learning_rate=0.02, seed=8),
+    Hyperparameters(learning_rate=0.02, seed=7, weight_theta_E=5.0),
+    Hyperparameters(learning_rate=0.002, seed=7),
+]
+
+
+def test_members_differ_and_one_that_diverges_disturbs_no_other(data, five):
+    losses, state = trained(data, [0, 3], 5, choices=GRID)
+    losses = losses.reshape(2, 2, len(GRID), 2)  # epoch, kind, choice, fold
+    alone = five[0][..., [0, 3]]
+    np.testing.assert_allclose(losses[:, :, 0], alone, rtol=2e-5)
+    assert not np.isfinite(losses[-1, :, 1]).any()
+    others = losses[:, :, [0, 2, 3, 4]]
+    assert np.isfinite(others).all()
+    assert len(set(others[-1, 1].ravel().tolist())) == 8
+    for leaf in jax.tree.leaves(state.best_params):
+        assert np.isfinite(leaf).all()  # what is kept is never of a lost epoch
+    weighted, _ = trained(data, [3], 1, choices=[GRID[3]])
+    np.testing.assert_allclose(losses[:, :, 3, 1], weighted[..., 0], rtol=2e-5)
+
+
+def test_side_by_side_is_one_by_one(data, five, monkeypatch):
+    """As an accelerator has it: by vmap."""
+    monkeypatch.setattr(
+        train, "side_by_side", lambda function, *rows: jax.vmap(function)(*rows)
+    )
+    losses, _ = trained(data, range(5), 1)
+    np.testing.assert_allclose(losses, five[0], rtol=2e-5)
+
+
+def test_without_best_parameters_the_curves_are_the_same(data, five):
+    members = train.members(folds_of(data, [3]), [CHOICE])
+    program = train.compile(SETTINGS, 3, members, RENDERING, jax.devices()[:1])
+    start = train.start(SETTINGS, members, keep_best=False)
+    assert start.best_params == ()
+    state, members = program.place((start, members))
+    state = program.run(state, members, data, 0, 0, 3)
+    state = program.validate(state, members, data, 0, program.blocks)
+    state, losses = program.finish(state, members, 0)
+    assert state.best_params == () and state.best_epoch.tolist() == [1]
+    np.testing.assert_array_equal(state.best_loss, losses[1])
 
 
 def test_it_learns_and_the_folds_differ(five):
