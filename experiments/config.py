@@ -25,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from experiments.settings import (
     ConfigError,
     DrawConfig,
+    EvaluateConfig,
     IngestConfig,
     PredictConfig,
     SampleConfig,
@@ -40,6 +41,7 @@ SCHEMAS: dict[str, type] = {
     "train": TrainConfig,
     "predict": PredictConfig,
     "ingest": IngestConfig,
+    "evaluate": EvaluateConfig,
 }
 for _name, _schema in SCHEMAS.items():
     ConfigStore.instance().store(name=f"{_name}_schema", node=_schema)

@@ -243,6 +243,28 @@ class PredictConfig:
 
 
 @dataclass
+class EvaluateConfig:
+    """`python -m experiments.evaluate`."""
+
+    run_dir: str = MISSING  # a finished training run; the report goes there
+    beside: Any = ()  # other runs, for the figures that compare several
+
+    def validate(self) -> None:
+        """Raise ConfigError for what cannot work."""
+        one = isinstance(self.beside, str)
+        self.beside = tuple([self.beside] if one else self.beside or ())
+        for key, folder in (
+            ("run_dir", self.run_dir),
+            *(("beside", other) for other in self.beside),
+        ):
+            if not (Path(str(folder)) / "config.yaml").is_file():
+                raise ConfigError(
+                    f"{key}: {folder} holds no training run (no config.yaml): train "
+                    "one with python -m experiments.train run_dir=DIR"
+                )
+
+
+@dataclass
 class IngestConfig:
     """`python -m experiments.ingest`."""
 

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from lensjax.catalogue import Lenses
+from lensjax.followup import FollowUp
 from lensjax.system import System
 from lensjax.train import TARGETS, targets
 
@@ -19,6 +20,15 @@ class Merit(NamedTuple):
     rms: float  # root mean square difference
     r2: float  # share of the truth's variance explained; nan where it has none
     outliers: float  # share farther than three half widths from the bias
+
+
+class Answers(NamedTuple):
+    """What one network gave for N systems."""
+
+    truth: np.ndarray  # (N, 5) in the order of TARGETS
+    predicted: np.ndarray  # (N, 5)
+    log_flux_ratio: np.ndarray  # (N,) lensed source over lens in i
+    followup: FollowUp  # arrays (N, ...)
 
 
 def merits(truth: np.ndarray, predicted: np.ndarray) -> dict[str, Merit]:
@@ -111,6 +121,40 @@ def baselines(
         light.append(fitted.predict(take(systems, rows), lenses))
         prior.append(prior_mean(truth[others], len(rows)))
     return {"light only": np.concatenate(light), "prior mean": np.concatenate(prior)}
+
+
+def quantiles(values: np.ndarray) -> dict[str, float]:
+    """Median, and how far the 84 and 16 % lie above and below it; nan without any."""
+    values = np.asarray(values, float)
+    values = values[np.isfinite(values)]
+    low, median, high = (
+        np.percentile(values, [16, 50, 84]) if len(values) else [np.nan] * 3
+    )
+    return {
+        "median": float(median),
+        "plus": float(high - median),
+        "minus": float(median - low),
+    }
+
+
+def running(
+    x: np.ndarray, values: np.ndarray, edges: np.ndarray, percentiles: Sequence[float]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Percentiles of `values` in bins of x, both (N,).
+
+    Returns the bins' middles (B,), percentiles (P, B), nan where a bin is empty, and
+    how many are in each (B,).  What is beyond the edges is left out.
+    """
+    x, values, edges = (np.asarray(a, float) for a in (x, values, edges))
+    bins = len(edges) - 1
+    found, n = np.full((len(percentiles), bins), np.nan), np.zeros(bins, int)
+    place = np.digitize(x, edges) - 1
+    for k in range(bins):
+        some = values[place == k]
+        n[k] = len(some)
+        if n[k]:
+            found[:, k] = np.percentile(some, percentiles)
+    return (edges[1:] + edges[:-1]) / 2, found, n
 
 
 def mean_curve(records: Sequence[dict]) -> np.ndarray:

@@ -20,10 +20,12 @@ from lensjax.lens import Lens
 class FollowUp(NamedTuple):
     """Next images of one source, as they are and as a model has them.
 
-    The first image stands in neither: it is where the model begins.  Images are in the
-    order of arrival; what has no image is nan.
+    The model begins with the first image, where it is.  The others are in the order of
+    arrival; what has no image is nan.
     """
 
+    first_x: Array  # the image that is known [arcsec]
+    first_y: Array
     n_true: Array  # images of the source, the first included
     n_predicted: Array
     x: Array  # (SLOTS - 1,) position [arcsec]
@@ -77,6 +79,8 @@ def compare(
     *next_, n = predict(Lens(safe, model.shear), found.x[0], found.y[0], D_dt)
     x, y, delay = (jnp.where(usable, a, jnp.nan) for a in next_)
     return FollowUp(
+        first_x=found.x[0],
+        first_y=found.y[0],
         n_true=found.valid.sum(),
         n_predicted=jnp.where(usable, n, 0),
         x=found.x[1:],

@@ -4,13 +4,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from astropy.visualization import make_lupton_rgb
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
+from lensjax import images as image_positions
 from lensjax import sie
-from lensjax.evaluate import Merit
+from lensjax.evaluate import Answers, Merit, mean_curve
+from lensjax.lens import without_shear
 from lensjax.sie import SIE
 from lensjax.survey import Survey
 from lensjax.train import TARGETS
@@ -169,8 +173,86 @@ def ellipse(target: np.ndarray, n: int = 128) -> tuple[np.ndarray, np.ndarray]:
     return x + c * along - s * across, y + s * along + c * across
 
 
+def models(
+    images: np.ndarray,
+    answers: Answers,
+    beta: np.ndarray,
+    survey: Survey,
+    path: Path,
+    ids: Sequence[str] = (),
+    columns: int = 4,
+) -> None:
+    """Lens models on colour images (N, n, n, band): curves, next images and delays.
+
+    answers: of these N systems; beta (N, 2): their sources' places [arcsec].  Critical
+    curve solid, caustic and cut dotted; white is the truth, cyan the prediction.  A
+    star is the image that is known, circles are the true next images and crosses the
+    predicted ones, with their delays in days.
+    """
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    figure = Figure(figsize=(3.4 * columns, 3.7 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    half = survey.image_size * survey.pixel_scale / 2
+    for axis in axes.flat:
+        axis.axis("off")
+    for k, (axis, image) in enumerate(zip(axes.flat, images, strict=False)):
+        axis.imshow(colour(image, survey), origin="lower", extent=(-half, half) * 2)
+        for target, color in (
+            (answers.truth[k], "white"),
+            (answers.predicted[k], "cyan"),
+        ):
+            axis.plot(*ellipse(target), color=color, lw=0.9)
+            for curve in source_curves(target):
+                axis.plot(*curve, color=color, lw=0.8, ls=":")
+        f = jax.tree.map(lambda a, k=k: np.asarray(a)[k], answers.followup)
+        axis.plot(f.first_x, f.first_y, "*", color="yellow", ms=9, mec="black")
+        reach = float(max(*np.abs((f.first_x, f.first_y)), answers.truth[k][4]))
+        axis.plot(*beta[k], ".", color="yellow", ms=3)
+        for x, y, days, style in (
+            (f.x, f.y, f.delay, {"marker": "o", "color": "white", "mfc": "none"}),
+            (f.predicted_x, f.predicted_y, f.predicted_delay,
+             {"marker": "x", "color": "cyan"}),
+        ):  # fmt: skip
+            seen = np.isfinite(x) & (np.hypot(x, y) < 1.3 * half)
+            axis.plot(x[seen], y[seen], ls="none", ms=7, **style)
+            side = 0.12 if style["marker"] == "o" else -0.12
+            for a, b, day in zip(x[seen], y[seen], days[seen], strict=True):
+                axis.text(
+                    a,
+                    b + side,
+                    f"{day:.1f}",
+                    color=style["color"],
+                    fontsize=8,
+                    va="bottom" if side > 0 else "top",
+                    ha="center",
+                    path_effects=[withStroke(linewidth=2, foreground="black")],
+                )
+            reach = max([reach, *np.abs(x[seen]), *np.abs(y[seen])])
+        reach = min(1.25 * reach + 0.4, half)
+        title = rf"$\theta_\mathrm{{E}}$ {answers.truth[k][4]:.2f} / "
+        title += f"{answers.predicted[k][4]:.2f} arcsec"
+        axis.set_title(f"{ids[k]}  {title}" if len(ids) else title, fontsize=8)
+        axis.set(xlim=(-reach, reach), ylim=(-reach, reach))
+    figure.savefig(path, dpi=90)
+
+
+def source_curves(target: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Caustic and cut of one row of targets on the source plane, if it is a lens."""
+    if not np.isfinite(target).all() or np.hypot(*target[2:4]) >= 1 or target[4] <= 0:
+        return []
+    x, y, ex, ey, theta_E = (float(v) for v in target)
+    lens = without_shear(SIE(theta_E, ex, ey, x, y))
+    curves = image_positions.caustic(lens), image_positions.cut(lens)
+    return [tuple(np.asarray(c) for c in curve) for curve in curves]
+
+
 def losses(records: Sequence[dict], path: Path) -> None:
-    """Training and validation loss of every fold against the epoch, the best marked."""
+    """Training and validation loss of every fold against the epoch, the best marked.
+
+    With several folds also the mean of the validation curves, whose least value decides
+    for how long a final network trains (figure 11 of Schuldt et al. 2021).
+    """
     figure = Figure(figsize=(6, 4), layout="constrained")
     axis = figure.subplots()
     for fold in sorted({r["fold"] for r in records}):
@@ -188,6 +270,11 @@ def losses(records: Sequence[dict], path: Path) -> None:
             axis.plot(epoch[best], validation[best], "o", color=line.get_color(), ms=7)
         else:
             line.set_label(f"fold {fold} (diverged)")
+    curve = mean_curve(records)
+    if len({r["fold"] for r in records}) > 1 and np.isfinite(curve).any():
+        best = np.nanargmin(curve) + 1
+        axis.plot(np.arange(1, len(curve) + 1), curve, color="black", label="mean")
+        axis.axvline(best, color="0.6", lw=1, zorder=0, label=f"epoch {best}")
     axis.set(xlabel="epoch", ylabel="loss (eq. 6)")
     # without a positive number there is nothing that a logarithmic axis could span
     if any((r["val_loss"] or 0) > 0 or (r["train_loss"] or 0) > 0 for r in records):
