@@ -26,7 +26,9 @@ from experiments.settings import (
     ConfigError,
     DrawConfig,
     EvaluateConfig,
+    GridConfig,
     IngestConfig,
+    PaperConfig,
     PredictConfig,
     SampleConfig,
     TrainConfig,
@@ -36,12 +38,15 @@ from experiments.settings import (
 __all__ = ["SampleConfig"]  # what is not used here, for the commands
 
 CONF = Path(__file__).parent / "conf"
+SWEPT = ("train", "grid")  # commands whose runs are folders of their own
 SCHEMAS: dict[str, type] = {
     "sample": DrawConfig,
     "train": TrainConfig,
     "predict": PredictConfig,
     "ingest": IngestConfig,
     "evaluate": EvaluateConfig,
+    "grid": GridConfig,
+    "paper": PaperConfig,
 }
 for _name, _schema in SCHEMAS.items():
     ConfigStore.instance().store(name=f"{_name}_schema", node=_schema)
@@ -71,7 +76,7 @@ def main(name: str, task: Callable[[Any], int | None]) -> None:
             raise SystemExit(status)
 
     if any(a.startswith("-") for a in arguments):
-        sys.argv += _sweep_folders(arguments) if name == "train" else []
+        sys.argv += _sweep_folders(arguments) if name in SWEPT else []
         # hydra.main takes the job's name from its function
         job.__name__ = name
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(job)()
@@ -127,9 +132,10 @@ def usage(name: str) -> str:
     for key, default, meaning in found.values():
         value = "needed" if default == "MISSING" else default.strip('"')
         if value.startswith("("):  # as one types it
-            value = "[" + value[1:-1].replace(" ", "").rstrip(",") + "]"
+            inside = value[1:-1].replace(" ", "").replace('"', "").rstrip(",")
+            value = f"[{inside}]"
         lines.append(f"  {key:20} {value:>10}  {meaning or ''}".rstrip())
-    sweep = "" if name != "train" else " A sweep's runs are folders in run_dir."
+    sweep = "" if name not in SWEPT else " A sweep's runs are folders in run_dir."
     lines += ["", f"-m runs every choice of key=a,b; --cfg job shows all keys.{sweep}"]
     return "\n".join(lines)
 

@@ -60,7 +60,7 @@ def make(run_dir: Path, evaluation: dict) -> Path:
     )
     environment.filters |= {
         "number": lambda v, form="": "-" if v is None else format(v, form),
-        "quantiles": _quantiles,
+        "quantiles": quantiles,
     }
     page = environment.get_template("report.html").render(
         title=title(run_dir, settings),
@@ -84,7 +84,7 @@ def _embedded(path: Path) -> str:
     return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
 
 
-def _quantiles(values: dict, form: str = ".2f") -> str:
+def quantiles(values: dict, form: str = ".2f") -> str:
     """0.02 +0.21 -0.18, as one reads it."""
     if values["median"] is None:
         return "-"

@@ -82,7 +82,7 @@ def open_run(settings: config.TrainConfig) -> Path:
         ) from error
     path = run_dir / "config.yaml"
     if path.exists():
-        before = config.from_yaml(path, config.TrainConfig)
+        before = config.from_yaml(path, type(settings))
         # whether the data is the same is for its fingerprint to say, not its path
         free = {
             "run_dir",

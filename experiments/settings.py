@@ -222,6 +222,99 @@ class TrainConfig(SampleConfig):
 
 
 @dataclass
+class GridConfig(TrainConfig):
+    """`python -m experiments.grid`; its lists stand for train's single values."""
+
+    fold: Any = "all"
+    learning_rates: Any = (0.1, 0.05, 0.01, 0.008, 0.005, 0.001, 0.0005, 0.0001)
+    batch_sizes: Any = (32, 64)
+    seeds: Any = (1, 2, 3)
+    weights_theta_E: Any = (1.0, 5.0)
+    checkpoint_seconds: float = 60.0
+    tables: str | None = None  # train nothing: gather what is below this folder
+
+    def validate(self) -> None:
+        """Raise ConfigError for what cannot work."""
+        for name, single in (
+            ("learning_rates", "learning_rate"),
+            ("batch_sizes", "batch_size"),
+            ("seeds", "seed"),
+            ("weights_theta_E", "weight_theta_E"),
+        ):
+            values = getattr(self, name)
+            one = isinstance(values, int | float | str)
+            values = tuple([values] if one else values or ())
+            kind = int if single in ("batch_size", "seed") else (int, float)
+            if not values or not all(isinstance(v, kind) for v in values):
+                raise ConfigError(f"{name} must be a list of numbers such as [1,2]")
+            if len(set(values)) < len(values):
+                raise ConfigError(f"{name} has a value twice: {list(values)}")
+            setattr(self, name, values)
+            for value in values:  # each as a single run would have it
+                setattr(self, single, value)
+                super().validate()
+        if self.final:
+            raise ConfigError("final=true trains one network: take experiments.train")
+        if self.stream == "true" or self.endless:
+            key = "endless" if self.endless else "stream"
+            raise ConfigError(f"{key}=true is not for a grid: it keeps its images")
+        if self.tables is not None and not Path(self.tables).is_dir():
+            raise ConfigError(f"tables: {self.tables} is no folder: give a run_dir")
+
+
+PAPER_ROWS = (
+    "natural",
+    "natural-5",
+    "natural_wide",
+    "natural_wide-5",
+    "natural-doubles",
+    "natural-doubles-5",
+    "natural_wide-doubles",
+    "natural_wide-doubles-5",
+    "natural-quads",
+    "natural-quads-5",
+    "natural_wide-quads",
+    "natural_wide-quads-5",
+    "uniform",
+    "uniform-5",
+    "uniform-quads",
+    "uniform-quads-5",
+    "uniform-quads-5-brighter",
+    "natural-5-no-arcs",
+)
+
+
+@dataclass
+class PaperConfig:
+    """`python -m experiments.paper`."""
+
+    rows: Any = ("natural-5",)  # networks of the paper, or all
+    scale: float = 0.05  # share of the paper's sample sizes
+    epochs: int = 20
+    learning_rate: float = 0.01
+    batch_size: int = 32
+    seed: int = 0
+    n_lenses: int = 0  # lens galaxies of the embedded population; 0: the preset's
+    out: str = "runs/paper"  # folder of the runs, one for each row
+    add: Any = ()  # train nothing: record these finished runs in docs/paper.md
+
+    def validate(self) -> None:
+        """Raise ConfigError for what cannot work."""
+        if self.rows == "all":
+            self.rows = PAPER_ROWS
+        one = isinstance(self.rows, str)
+        self.rows = tuple([self.rows] if one else self.rows or ())
+        for row in self.rows:
+            choice("rows", row, PAPER_ROWS)
+        between("scale", self.scale, 0.001, 10)
+        one = isinstance(self.add, str)
+        self.add = tuple([self.add] if one else self.add or ())
+        for folder in self.add:
+            if not (Path(folder) / "config.yaml").is_file():
+                raise ConfigError(f"add: {folder} holds no training run")
+
+
+@dataclass
 class PredictConfig:
     """`python -m experiments.predict`."""
 

@@ -244,7 +244,13 @@ def compile(
                 empty=state.empty + (~counts).sum(dtype=state.empty.dtype),
             )
 
-        return jax.lax.fori_loop(first, last, step, state)
+        # who diverged waits for the others, at no cost where members come one by one
+        return jax.lax.cond(
+            alive(state),
+            lambda state: jax.lax.fori_loop(first, last, step, state),
+            lambda state: state._replace(loss_sum=state.loss_sum + jnp.nan),
+            state,
+        )
 
     def validate(state, member, data, first, last):
         fold = member.fold
@@ -259,7 +265,12 @@ def compile(
             each = loss(outputs, truth, member.weights)
             return total + jnp.where(counts[number], each, 0).sum() / n
 
-        total = jax.lax.fori_loop(first, last, block, state.validation_sum)
+        total = jax.lax.cond(
+            alive(state),
+            lambda total: jax.lax.fori_loop(first, last, block, total),
+            lambda total: jnp.full_like(total, jnp.nan),
+            state.validation_sum,
+        )
         return state._replace(validation_sum=total)
 
     def finish(state, member, epoch):
@@ -292,6 +303,12 @@ def compile(
 
 
 _AUTO = jax.sharding.AxisType.Auto
+
+
+def alive(state: State) -> Array:
+    """Whether one member's loss and parameters are numbers."""
+    finite = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params)]
+    return jnp.isfinite(state.loss_sum) & jnp.stack(finite).all()
 
 
 def side_by_side(function: Callable, *rows: Any) -> Any:

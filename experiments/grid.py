@@ -1,0 +1,211 @@
+"""A grid of hyperparameters, every network at once: `python -m experiments.grid`.
+
+The paper's grid by default: 8 learning rates, 2 batch sizes, 3 seeds and 2 weights of
+theta_E, each for five folds, 480 networks.  Learning rate, seed, weight and fold are
+rows of one compiled program's arrays; the batch size is a shape, so that each has a
+program of its own.  The same command with the same run_dir goes on after a stop.
+
+    <run_dir>/batch_32/, batch_64/   metrics.jsonl and checkpoints/ of each program
+    <run_dir>/members.csv            one row a choice of hyperparameters, best first
+
+Parts of a grid can be trained elsewhere, by `-m` on a cluster say, below one folder;
+`tables=DIR` gathers them in one table.
+"""
+
+import csv
+import io
+import itertools
+import json
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+
+from experiments import config
+
+if __name__ == "__main__":  # a wrong key is told before JAX is loaded
+    config.check("grid")
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table as ScreenTable
+
+from experiments import progress
+from experiments.fit import Stage, fit
+from experiments.run import Job, open_run, read_metrics, write
+from experiments.signals import Signals, Stopped, stop_on_signals
+from experiments.train import cross_validation, feed_of, prepare
+from lensjax import batches, checkpoint, evaluate, train
+from lensjax import catalogue as catalogues
+from lensjax.train import Hyperparameters
+
+AXES = ("learning_rate", "batch_size", "seed", "weight_theta_E")
+COLUMNS = (*AXES, "best_epoch", "loss", "folds", "diverged", "epochs")
+SHOWN = 10  # rows on the screen
+
+
+def stage_of(job: Job, batch_size: int) -> Stage:
+    """Every network of one batch size, trained at once."""
+    settings = job.settings
+    choices = [
+        Hyperparameters(rate, seed, weight, settings.weight_center)
+        for rate, seed, weight in itertools.product(
+            settings.learning_rates, settings.seeds, settings.weights_theta_E
+        )
+    ]
+    labels = [
+        {
+            "fold": fold,
+            "learning_rate": c.learning_rate,
+            "batch_size": batch_size,
+            "seed": c.seed,
+            "weight_theta_E": c.weight_theta_E,
+        }
+        for c in choices
+        for fold in settings.folds
+    ]
+    alone = cross_validation(job)
+    part = catalogues.split(job.listing.lens_id)
+    lens_index = job.sample.systems.lens_index
+    return alone._replace(
+        folder=job.run_dir / f"batch_{batch_size}",
+        members=train.members(job.folds, choices),
+        labels=labels,
+        setup=alone.setup._replace(batch_size=batch_size),
+        steps=batches.steps_per_epoch(part, lens_index, batch_size),
+        keep_best=False,  # curves are asked for, not networks
+        seconds_per_dispatch=5.0,
+    )
+
+
+def rows_of(records: list[dict]) -> list[dict]:
+    """One row for each choice of hyperparameters, from the records of its folds.
+
+    The loss is the least of the mean validation curve; "" where no epoch has a finite
+    one in every fold.  A fold has diverged if its last loss is no number.
+    """
+    grouped = defaultdict(list)
+    for record in records:
+        grouped[tuple(record[name] for name in AXES)].append(record)
+    rows = []
+    for choice, own in grouped.items():
+        curve = evaluate.mean_curve(own)
+        finite = np.isfinite(curve).any()
+        last = max(r["epoch"] for r in own)
+        lost = [r["fold"] for r in own if r["epoch"] == last and r["val_loss"] is None]
+        rows.append(
+            dict(zip(AXES, choice, strict=True))
+            | {
+                "best_epoch": int(np.nanargmin(curve)) + 1 if finite else "",
+                "loss": round(float(np.nanmin(curve)), 6) if finite else "",
+                "folds": len({r["fold"] for r in own}),
+                "diverged": len(lost),
+                "epochs": last,
+            }
+        )
+    # losses of other weights are other losses
+    return sorted(rows, key=lambda r: (r["weight_theta_E"], r["loss"] or np.inf))
+
+
+def gather(folder: Path) -> list[dict]:
+    """Rows of every part of a grid, and of every single run, below a folder."""
+    records = []
+    for path in sorted(folder.rglob("metrics.jsonl")):
+        if path.parent.name == "final":
+            continue
+        found = read_metrics(path)
+        if found and "learning_rate" not in found[0]:  # a run of experiments.train
+            if not (path.parent / "config.yaml").exists():
+                continue
+            own = config.from_yaml(path.parent / "config.yaml", config.TrainConfig)
+            found = [{name: getattr(own, name) for name in AXES} | r for r in found]
+        records += found
+    return rows_of(records)
+
+
+def write_table(folder: Path, rows: list[dict]) -> Path:
+    """members.csv: all rows, best first within each weight."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write(folder / "members.csv", text.getvalue())
+    return folder / "members.csv"
+
+
+def show(rows: list[dict]) -> None:
+    """The best rows of each weight on the screen."""
+    for weight, own in itertools.groupby(rows, key=lambda r: r["weight_theta_E"]):
+        table = ScreenTable(title=f"weight_theta_E = {weight:g}, best first")
+        for name in COLUMNS:
+            table.add_column(name.replace("_", " "), justify="right")
+        own = list(own)
+        for row in own[:SHOWN]:
+            table.add_row(*(str(row[name]) for name in COLUMNS))
+        Console(width=100 if not Console().is_terminal else None).print(table)
+        lost = sum(r["diverged"] for r in own)
+        progress.say(f"{len(own)} choices, {lost} networks diverged")
+
+
+def run(settings: config.GridConfig) -> int:
+    """Train the grid, or gather its parts.  Returns the status, as `train` does."""
+    if settings.tables is not None:
+        rows = gather(Path(settings.tables))
+        if not rows:
+            raise config.ConfigError(
+                f"tables: no metrics.jsonl below {settings.tables}: give the run_dir "
+                "of a grid or of a sweep"
+            )
+        path = write_table(Path(settings.tables), rows)
+        show(rows)
+        progress.say(f"all {len(rows)} in {path}")
+        return 0
+    run_dir = open_run(settings)
+    try:
+        with checkpoint.lock(run_dir), stop_on_signals() as signals:
+            progress.say(
+                f"grid {run_dir} (to resume it: the same command with "
+                f"run_dir={run_dir})"
+            )
+            job = prepare(settings, run_dir)
+            began = time.monotonic()
+            trained = _train(job, signals)
+            rows = gather(run_dir)
+            path = write_table(run_dir, rows)
+            show(rows)
+            if trained:
+                hours = (time.monotonic() - began) / 3600
+                progress.say(f"{trained} networks, {trained / hours:,.0f} an hour")
+            progress.say(f"all {len(rows)} in {path}")
+    except Stopped as stopped:
+        progress.say(f"stopped; the same command with run_dir={run_dir} goes on")
+        return stopped.status
+    except checkpoint.LockError as error:
+        raise config.ConfigError(f"run_dir: {error}") from error
+    except checkpoint.CheckpointError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _train(job: Job, signals: Signals) -> int:
+    """Train what is not done; the number of networks that this call began and ended."""
+    feed, trained = None, 0
+    for batch_size in job.settings.batch_sizes:
+        stage = stage_of(job, batch_size)
+        done = stage.folder / "done.json"
+        if done.exists():
+            progress.say(f"batch size {batch_size}: done already")
+            continue
+        if feed is None:
+            feed = feed_of(job, stage)
+        begun = checkpoint.latest(stage.folder / "checkpoints") is not None
+        progress.say(f"batch size {batch_size}: {len(stage.labels)} networks")
+        fit(stage, feed, signals)
+        write(done, json.dumps({"networks": len(stage.labels)}) + "\n")
+        trained += 0 if begun else len(stage.labels)
+    return trained
+
+
+if __name__ == "__main__":
+    config.main("grid", run)
