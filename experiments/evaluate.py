@@ -111,6 +111,7 @@ def next_images(answers: Answers, least: float) -> dict:
     f = answers.followup
     kept = answers.truth[:, 4] > least
     other = (f.n_true != f.n_predicted)[kept]
+    single = (f.n_predicted == 1)[kept][other]
     d = figures.differences(answers, least)
     kinds = {
         "all": d.n_images > 0,
@@ -120,6 +121,8 @@ def next_images(answers: Answers, least: float) -> dict:
     return {
         "systems": int(kept.sum()),
         "other number of images": float(other.mean()) if kept.any() else None,
+        # the model has the source beyond its cut: no image is to come
+        "of them a single image": float(single.mean()) if other.any() else None,
         **{
             kind: {
                 "images": int(which.sum()),

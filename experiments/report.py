@@ -88,5 +88,6 @@ def quantiles(values: dict, form: str = ".2f") -> str:
     """0.02 +0.21 -0.18, as one reads it."""
     if values["median"] is None:
         return "-"
-    numbers = (format(values[k], form) for k in ("median", "plus", "minus"))
+    # z: no minus before zero
+    numbers = (format(values[k], f"z{form}") for k in ("median", "plus", "minus"))
     return "{} +{} -{}".format(*numbers)
