@@ -169,6 +169,8 @@ def record(run_dir: Path) -> dict:
         "tested on": final["systems"]["test"],
         "folds' epochs": settings.epochs,
         "epochs": final["epochs"],
+        "optimizer": settings.optimizer,
+        "average": settings.average,
         "learning_rate": settings.learning_rate,
         "batch_size": settings.batch_size,
         "seed": settings.seed,
@@ -186,7 +188,7 @@ def table_1(records: dict[str, dict]) -> str:
     """Every network of Table 1, ours beside theirs, as Markdown."""
     head = [
         "network", "systems, theirs", "ours", "loss, theirs", "ours", "light only",
-        "prior mean", "epochs, theirs", "ours", "lr, N, seed, theirs", "ours",
+        "prior mean", "epochs, theirs", "ours", "rate, batch, seed, theirs", "ours",
     ]  # fmt: skip
     lines = []
     for name, row in ROWS.items():
@@ -198,7 +200,9 @@ def table_1(records: dict[str, dict]) -> str:
             line.append(_form(r and r["test loss"][who], ".4f"))
         line += [_form(row.epoch), _form(r and r["epochs"])]
         line.append(", ".join(map(str, theirs)) if row.seed else "-")
-        ours = r and [r["learning_rate"], r["batch_size"], r["seed"]]
+        ours = r and [
+            r[k] for k in ("optimizer", "learning_rate", "batch_size", "seed")
+        ]
         line.append(", ".join(map(str, ours)) if ours else "not run yet")
         lines.append(line)
     return _markdown(head, lines)
@@ -318,6 +322,8 @@ def settings_of(name: str, settings: config.PaperConfig) -> TrainConfig:
         f"weight_theta_E={row.weight:g}",
         f"size={round(settings.scale * systems)}",
         f"epochs={settings.epochs}",
+        f"optimizer={settings.optimizer}",
+        f"average={settings.average}",
         f"learning_rate={settings.learning_rate}",
         f"batch_size={settings.batch_size}",
         f"seed={settings.seed}",

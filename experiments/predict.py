@@ -37,7 +37,7 @@ def load(run_dir: Path, settings: config.TrainConfig):
     finished = summary.exists() and "final" in json.loads(summary.read_text())
     if finished:
         state = _saved(run_dir / "final" / "checkpoints", setup, 1, keep_best=False)
-        params = state.params
+        params = train.judged(state)
         if not all(np.isfinite(p).all() for p in jax.tree.leaves(params)):
             raise config.ConfigError(
                 f"run_dir: the final network of {run_dir} has diverged: lower "

@@ -30,8 +30,9 @@ UNITS = {"x": "arcsec", "y": "arcsec", "theta_E": "arcsec"}
 PARAMETERS = ("theta_E", "ex", "ey", "x", "y")
 CHOSEN = (
     "sample", "multiplicity", "size", "theta_E_min", "weight_theta_E", "lens_only",
-    "survey", "data", "fold", "final", "epochs", "learning_rate", "batch_size", "seed",
-    "scaling", "channels", "dense", "dropout", "sample_seed", "n_lenses", "n_sources",
+    "survey", "data", "fold", "final", "epochs", "optimizer", "average",
+    "learning_rate", "batch_size", "seed", "scaling", "channels", "dense", "dropout",
+    "sample_seed", "n_lenses", "n_sources",
 )  # fmt: skip
 
 

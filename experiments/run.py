@@ -47,8 +47,10 @@ def network_settings(settings: config.TrainConfig) -> Settings:
     bands = survey_of(settings)
     return Settings(
         batch_size=settings.batch_size,
+        optimizer=settings.optimizer,
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
+        average=settings.average,
         scaling=settings.scaling,
         zero_point=bands.zero_point,
         architecture=Architecture(

@@ -156,9 +156,11 @@ class TrainConfig(SampleConfig):
     fold: Any = 0  # 0 to 4, or all: the five side by side
     epochs: int = 30
     batch_size: int = 32
-    learning_rate: float = 0.01
-    momentum: float = 0.9
+    learning_rate: float = 0.001
+    optimizer: str = "adam"  # or sgd, the paper's
+    momentum: float = 0.9  # of Adam: of its mean gradient
     weight_decay: float = 5e-4
+    average: float = 0.999  # decay a step of the running mean of parameters; 0: none
     final: bool = False  # with fold=all: then train on all folds, apply to the test set
     weight_theta_E: float = 1.0  # weight of theta_E in the loss, the others having 1
     weight_center: float = 1.0  # weight of x and of y
@@ -189,8 +191,10 @@ class TrainConfig(SampleConfig):
                 f"({self.size}): lower it or draw a larger sample"
             )
         between("learning_rate", self.learning_rate, 0, 10)
+        choice("optimizer", self.optimizer, ("sgd", "adam"))
         between("momentum", self.momentum, 0, 1)
         between("weight_decay", self.weight_decay, 0, 1)
+        between("average", self.average, 0, 0.99999)
         between("weight_theta_E", self.weight_theta_E, 0, 1000)
         between("weight_center", self.weight_center, 0, 1000)
         if self.final and str(self.fold) != "all":
@@ -226,6 +230,8 @@ class GridConfig(TrainConfig):
     """`python -m experiments.grid`; its lists stand for train's single values."""
 
     fold: Any = "all"
+    optimizer: str = "sgd"  # or adam
+    average: float = 0.0  # decay a step of the running mean of parameters; 0: none
     learning_rates: Any = (0.1, 0.05, 0.01, 0.008, 0.005, 0.001, 0.0005, 0.0001)
     batch_sizes: Any = (32, 64)
     seeds: Any = (1, 2, 3)
@@ -290,8 +296,10 @@ class PaperConfig:
 
     rows: Any = ("natural-5",)  # networks of the paper, or all
     scale: float = 0.05  # share of the paper's sample sizes
-    epochs: int = 20
-    learning_rate: float = 0.01
+    epochs: int = 10
+    optimizer: str = "adam"  # or sgd, the paper's
+    average: float = 0.999  # decay a step of the running mean of parameters; 0: none
+    learning_rate: float = 0.001
     batch_size: int = 32
     seed: int = 0
     n_lenses: int = 0  # lens galaxies of the embedded population; 0: the preset's

@@ -102,7 +102,7 @@ def conclude_final(
     folds = job.final
     trained = rows_of(folds.train, folds.n_train)
     tested = rows_of(folds.validation, folds.n_validation)
-    params = [jax.tree.map(lambda a: a[0], jax.device_get(state).params)]
+    params = [jax.tree.map(lambda a: a[0], train.judged(jax.device_get(state)))]
     systems = job.sample.systems
     answers = {"network": _predictions(stage, feed, params, tested)}
     answers |= evaluate.baselines(systems, job.catalogue.lenses, trained, tested)

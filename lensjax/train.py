@@ -35,8 +35,10 @@ class Settings(NamedTuple):
     """What all members of a program share, beyond the data; static under jit."""
 
     batch_size: int = 64
+    optimizer: str = "sgd"  # or adam
     momentum: float = 0.9
     weight_decay: float = 5e-4
+    average: float = 0.0  # decay a step of the running mean of parameters; 0: none
     scaling: str = "none"  # of the images, see `scaling.scaled`
     zero_point: float = NETWORK_ZERO_POINT  # of the images
     architecture: Architecture = Architecture()
@@ -65,6 +67,7 @@ class State(NamedTuple):
 
     params: Any
     optimizer: optax.OptState
+    average: Any  # running mean of the parameters; () without one
     loss_sum: Array  # (R,) of this epoch's steps so far, over all of its steps
     validation_sum: Array  # (R,) of the held-out rows judged so far, over all of them
     empty: Array  # (R,) slots of this epoch's batches that found no system
@@ -115,11 +118,17 @@ def members(folds: Folds, choices: Sequence[Hyperparameters]) -> Member:
 def optimizer(
     settings: Settings, learning_rate: Array | float = 0.0
 ) -> optax.GradientTransformation:
-    """SGD as PyTorch's: the weight decay enters the momentum."""
-    return optax.chain(
-        optax.add_decayed_weights(settings.weight_decay),
-        optax.sgd(learning_rate, momentum=settings.momentum),
-    )
+    """SGD as PyTorch's, the weight decay in the momentum, or Adam with it apart."""
+    if settings.optimizer == "adam":
+        return optax.adamw(
+            learning_rate, settings.momentum, weight_decay=settings.weight_decay
+        )
+    if settings.optimizer == "sgd":
+        return optax.chain(
+            optax.add_decayed_weights(settings.weight_decay),
+            optax.sgd(learning_rate, momentum=settings.momentum),
+        )
+    raise ValueError(f"optimizer is sgd or adam, not {settings.optimizer!r}")
 
 
 def start(settings: Settings, members: Member, keep_best: bool = True) -> State:
@@ -131,6 +140,7 @@ def start(settings: Settings, members: Member, keep_best: bool = True) -> State:
         return State(
             params=params,
             optimizer=optimizer(settings).init(params),
+            average=jax.tree.map(jnp.copy, params) if settings.average else (),
             loss_sum=jnp.zeros(()),
             validation_sum=jnp.zeros(()),
             empty=jnp.zeros((), jnp.int32),
@@ -218,6 +228,14 @@ def compile(
         # what is not counted must be finite all the same
         return systems, jnp.where(found[:, None, None, None], images, 0), found
 
+    def averaged(average, params, step):
+        # the mean of all steps at first: where training began is soon forgotten
+        step = step.astype(jnp.float32)
+        keep = jnp.minimum(settings.average, (1 + step) / (10 + step))
+        if not jax.tree.leaves(average):
+            return average
+        return jax.tree.map(lambda a, p: keep * a + (1 - keep) * p, average, params)
+
     def run(state, member, data, epoch, first, last):
         key, rows = _key(member, epoch), order(member, epoch)
 
@@ -237,9 +255,11 @@ def compile(
             update, opt_state = optimizer(settings, member.learning_rate).update(
                 gradient, state.optimizer, state.params
             )
+            params = optax.apply_updates(state.params, update)
             return state._replace(
-                params=optax.apply_updates(state.params, update),
+                params=params,
                 optimizer=opt_state,
+                average=averaged(state.average, params, epoch * steps + number),
                 loss_sum=state.loss_sum + value / steps,
                 empty=state.empty + (~counts).sum(dtype=state.empty.dtype),
             )
@@ -260,7 +280,7 @@ def compile(
 
         def block(number, total):
             images = batches.images_of(data, rows[number], rendering)
-            outputs = answer(state.params, images, settings)
+            outputs = answer(judged(state), images, settings)
             truth = targets(batches.take(data.systems, rows[number]))
             each = loss(outputs, truth, member.weights)
             return total + jnp.where(counts[number], each, 0).sum() / n
@@ -285,7 +305,7 @@ def compile(
             loss_sum=jnp.zeros_like(state.loss_sum),
             validation_sum=jnp.zeros_like(state.validation_sum),
             empty=jnp.zeros_like(state.empty),
-            best_params=jax.tree.map(best, state.params, state.best_params)
+            best_params=jax.tree.map(best, judged(state), state.best_params)
             if kept
             else (),
             best_loss=best(state.validation_sum, state.best_loss),
@@ -303,6 +323,15 @@ def compile(
 
 
 _AUTO = jax.sharding.AxisType.Auto
+
+
+def judged(state: State) -> Any:
+    """Parameters that are validated and used: their running mean, where there is one.
+
+    The mean (Polyak & Juditsky 1992) lacks the noise that a constant learning rate
+    leaves in the last step's.
+    """
+    return state.average if jax.tree.leaves(state.average) else state.params
 
 
 def alive(state: State) -> Array:

@@ -36,7 +36,16 @@ from lensjax.checkpoint import CheckpointError
 from lensjax.sample import Sample
 
 TINY = TrainConfig(
-    fold=3, size=60, n_lenses=20, n_sources=20, epochs=3, batch_size=8, seed=3
+    fold=3,
+    size=60,
+    n_lenses=20,
+    n_sources=20,
+    epochs=3,
+    batch_size=8,
+    seed=3,
+    optimizer="sgd",
+    learning_rate=0.01,
+    average=0.9,
 )
 
 

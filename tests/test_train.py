@@ -144,6 +144,25 @@ def test_optimizer_is_the_sgd_of_pytorch():
     np.testing.assert_allclose(ours, theirs, rtol=2e-6)
 
 
+def test_adam_is_that_of_its_authors():
+    """Kingma & Ba (2015), with the decay apart as in Loshchilov & Hutter (2019)."""
+    rate, decay = 0.1, 0.05
+    settings = Settings(optimizer="adam", weight_decay=decay)
+    rule = train.optimizer(settings, rate)
+    params = jnp.array([1.0, -2.0, 0.5])
+    state, ours = rule.init(params), params
+    theirs, m, v = np.array(params, float), np.zeros(3), np.zeros(3)
+    for t, gradient in enumerate(np.random.default_rng(0).normal(size=(6, 3)), 1):
+        update, state = rule.update(jnp.asarray(gradient, jnp.float32), state, ours)
+        ours = ours + update
+        m, v = 0.9 * m + 0.1 * gradient, 0.999 * v + 0.001 * gradient**2
+        step = m / (1 - 0.9**t) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+        theirs = theirs - rate * (step + decay * theirs)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+    with pytest.raises(ValueError, match="sgd or adam, not 'lbfgs'"):
+        train.optimizer(Settings(optimizer="lbfgs"))
+
+
 def test_no_lens_galaxy_is_on_both_sides_of_a_fold(data):
     lens = np.asarray(data.systems.lens_index)
     folds = folds_of(data, range(5))
@@ -253,6 +272,40 @@ def test_side_by_side_is_one_by_one(data, five, monkeypatch):
     )
     losses, _ = trained(data, range(5), 1)
     np.testing.assert_allclose(losses, five[0], rtol=2e-5)
+
+
+def test_the_running_mean_of_parameters_by_hand(data):
+    """With decay d after many steps: d times itself, 1 - d times the parameters."""
+    settings = SETTINGS._replace(average=0.9)
+    members = train.members(folds_of(data, [3]), [CHOICE])
+    program = train.compile(settings, 3, members, RENDERING, jax.devices()[:1])
+    state = train.start(settings, members)
+    state, members = program.place((state, members))
+    mean = jax.device_get(state.params)
+    for epoch, number in itertools.product(range(4), range(3)):
+        state = program.run(state, members, data, epoch, number, number + 1)
+        step = 3 * epoch + number
+        keep = min(0.9, (1 + step) / (10 + step))
+        params = jax.device_get(state.params)
+        mean = jax.tree.map(lambda m, p, k=keep: k * m + (1 - k) * p, mean, params)
+        state = state._replace(loss_sum=jnp.zeros_like(state.loss_sum))
+    for one, other in zip(
+        jax.tree.leaves(state.average), jax.tree.leaves(mean), strict=True
+    ):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+    state = program.validate(state, members, data, 0, program.blocks)
+    rows = members.fold.validation[0][: members.fold.n_validation[0]]
+    params = jax.tree.map(lambda a: a[0], state.average)
+    outputs = np.asarray(train.predict(params, rows, data, settings, RENDERING))
+    truth = np.asarray(train.targets(data.systems))[rows]
+    assert float(state.validation_sum[0]) == pytest.approx(
+        ((outputs - truth) ** 2).mean(), rel=1e-5
+    )
+    state, _ = program.finish(state, members, 3)
+    for one, other in zip(
+        jax.tree.leaves(state.best_params), jax.tree.leaves(state.average), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_without_best_parameters_the_curves_are_the_same(data, five):
