@@ -120,9 +120,16 @@ def optimizer(
 ) -> optax.GradientTransformation:
     """SGD as PyTorch's, the weight decay in the momentum, or Adam with it apart."""
     if settings.optimizer == "adam":
-        return optax.adamw(
+        rule = optax.adamw(
             learning_rate, settings.momentum, weight_decay=settings.weight_decay
         )
+
+        def update(*arguments):
+            # optax takes a float to the power of a whole number of steps
+            with jax.numpy_dtype_promotion("standard"):
+                return rule.update(*arguments)
+
+        return optax.GradientTransformation(rule.init, update)
     if settings.optimizer == "sgd":
         return optax.chain(
             optax.add_decayed_weights(settings.weight_decay),

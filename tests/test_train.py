@@ -198,6 +198,12 @@ def test_the_final_network_trains_on_all_folds_and_is_held_from_the_test_set(dat
         batches.final_rows(PART, nothing)
 
 
+def test_adam_trains_under_strict_promotion(data):
+    settings = SETTINGS._replace(optimizer="adam", average=0.9)
+    losses, state = trained(data, [3], 1, settings=settings)
+    assert losses[1, 0, 0] < losses[0, 0, 0] and state.best_epoch[0] > 0
+
+
 def test_a_fold_alone_has_the_shapes_it_has_in_company(data):
     alone, company = folds_of(data, [3]), folds_of(data, range(5))
     for one, all_ in zip(alone, company, strict=True):
