@@ -110,6 +110,8 @@ THEIRS = {  # the paper's text: median, plus, minus
 
 def name_of(settings: TrainConfig) -> str | None:
     """The row that a run's settings are of, if any."""
+    if settings.data or settings.survey != "HSC" or settings.shear or settings.dither:
+        return None
     for name, row in ROWS.items():
         extra = (bool(settings.lens_only), settings.source_boost)
         wanted = ("lens_only=true" in row.extra, float("source_boost=1" in row.extra))
@@ -281,10 +283,17 @@ TABLES = {
 }
 
 
-def make_page(records: dict[str, dict], page: Path) -> None:
-    """Fill the marked places of a page with tables made from records."""
+def make_page(
+    records: dict[str, dict], page: Path, first: dict[str, dict] | None = None
+) -> None:
+    """Fill the marked places of a page with tables made from records.
+
+    first: the record of the page's first command.
+    """
     text = page.read_text()
-    for name, table in TABLES.items():
+    tables = {name: (table, records) for name, table in TABLES.items()}
+    tables["first table"] = short_table, first or {}
+    for name, (table, records) in tables.items():
         block = f"<!-- {name} -->\n\n{table(records)}\n<!-- end -->"
         pattern = rf"<!-- {name} -->.*?<!-- end -->"
         text = re.sub(pattern, lambda _, b=block: b, text, flags=re.DOTALL)
@@ -293,8 +302,18 @@ def make_page(records: dict[str, dict], page: Path) -> None:
 
 def records_in(folder: Path) -> dict[str, dict]:
     """Records of runs by the row that they are of."""
-    found = [json.loads(p.read_text()) for p in sorted(folder.glob("*.json"))]
-    return {r["row"]: r for r in found if "row" in r}
+    found = [json.loads((folder / f"{n}.json").read_text()) for n in PAPER_ROWS
+             if (folder / f"{n}.json").exists()]  # fmt: skip
+    return {r["row"]: r for r in found}
+
+
+def first_in(docs: Path) -> dict[str, dict]:
+    """The record of the page's first command, by its row."""
+    path = docs / "paper" / "first.json"
+    if not path.exists():
+        return {}
+    found = json.loads(path.read_text())
+    return {found["row"]: found}
 
 
 def _form(value, form: str = "") -> str:
@@ -339,14 +358,15 @@ def settings_of(name: str, settings: config.PaperConfig) -> TrainConfig:
 
 def run(settings: config.PaperConfig) -> int:
     """Train and judge rows, or record finished runs; the exit status of `train`."""
-    if settings.add:
+    if settings.add or settings.first:
         (DOCS / "paper").mkdir(exist_ok=True)
-        for run_dir in map(Path, settings.add):
+        named = [(Path(settings.first), "first")] if settings.first else []
+        for run_dir, name in [*named, *((Path(d), None) for d in settings.add)]:
             made = record(run_dir)
-            path = DOCS / "paper" / f"{made['row']}.json"
+            path = DOCS / "paper" / f"{name or made['row']}.json"
             write(path, json.dumps(made, indent=1) + "\n")
             progress.say(f"{run_dir}: {path}")
-        make_page(records_in(DOCS / "paper"), DOCS / "paper.md")
+        make_page(records_in(DOCS / "paper"), DOCS / "paper.md", first_in(DOCS))
         return 0
     # what cannot work is told before the first row trains
     wanted = {name: settings_of(name, settings) for name in settings.rows}

@@ -305,6 +305,7 @@ class PaperConfig:
     n_lenses: int = 0  # lens galaxies of the embedded population; 0: the preset's
     out: str = "runs/paper"  # folder of the runs, one for each row
     add: Any = ()  # train nothing: record these finished runs in docs/paper.md
+    first: str | None = None  # likewise, as what the page's first command gives
 
     def validate(self) -> None:
         """Raise ConfigError for what cannot work."""
@@ -317,9 +318,9 @@ class PaperConfig:
         between("scale", self.scale, 0.001, 10)
         one = isinstance(self.add, str)
         self.add = tuple([self.add] if one else self.add or ())
-        for folder in self.add:
+        for folder in (*self.add, *([self.first] if self.first else [])):
             if not (Path(folder) / "config.yaml").is_file():
-                raise ConfigError(f"add: {folder} holds no training run")
+                raise ConfigError(f"{folder} holds no training run (no config.yaml)")
 
 
 @dataclass

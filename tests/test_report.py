@@ -25,7 +25,7 @@ from test_experiments import (
 
 from experiments import evaluate as evaluate_command
 from experiments import predict as predict_command
-from experiments import progress
+from experiments import progress, summary
 from experiments import train as train_command
 from experiments.config import ConfigError, EvaluateConfig
 from lensjax import catalogue, checkpoint, tables, train
@@ -75,22 +75,19 @@ def test_the_test_set_is_judged_once_and_by_the_final_network(finished):
         1,
         keep_best=False,
     )
-    params = jax.tree.map(lambda a: jnp.asarray(a[0]), state.params)
-    job = SimpleNamespace(settings=WHOLE, listing=listing)
+    params = jax.tree.map(lambda a: jnp.asarray(a[0]), train.judged(state))
     images = train_command.batches.render_all(
         sample.systems, galaxies()[0], train_command.rendering_of(WHOLE, listing)
     )[tested]
     expected = train.answer(params, images, train_command.network_settings(WHOLE))
-    columns = train_command.tables and (
-        "center_x_arcsec", "center_y_arcsec", "ex", "ey", "theta_E_arcsec"
-    )  # fmt: skip
+    columns = summary.COLUMNS.values()
     got = np.stack([table[f"network_{c}"] for c in columns], -1)
     np.testing.assert_allclose(got, expected, rtol=2e-4, atol=1e-5)
     truth = np.stack([table[c] for c in columns], -1)
     loss = ((got - truth) ** 2).mean()  # all weights are one
     assert finished.summary["final"]["test_loss"]["network"] == pytest.approx(loss)
     # without arcs it sees the lens galaxies alone
-    bare = train_command.rendering_of(WHOLE, job.listing)._replace(lens_only=True)
+    bare = train_command.rendering_of(WHOLE, listing)._replace(lens_only=True)
     images = train_command.batches.render_all(sample.systems, galaxies()[0], bare)
     expected = train.answer(
         params, images[tested], train_command.network_settings(WHOLE)

@@ -1,0 +1,101 @@
+"""The paper's networks: what runs for each, and the page that compares."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from experiments import config, paper
+from experiments.config import ConfigError, PaperConfig, TrainConfig
+from experiments.settings import PAPER_ROWS
+
+QUANTILES = {"median": -0.001, "plus": 0.2, "minus": 0.1}
+MERIT = {"bias": 0.0, "half_width": 0.15, "rms": 0.25, "r2": 0.6, "outliers": 0.0}
+
+
+def answers():
+    images = {
+        "systems": 9,
+        "other number of images": 0.08,
+        "all": {"images": 9}
+        | dict.fromkeys(("x", "y", "delay", "fraction"), QUANTILES),
+    }
+    names = ("theta_E", "ex", "ey", "x", "y")
+    return {
+        "merits": dict.fromkeys(names, MERIT),
+        "error": dict.fromkeys(names, QUANTILES),
+        "theta_E > 0.8": {"theta_E error": QUANTILES},
+        "next images": images,
+        "next images, theta_E > 0.8": images,
+    }
+
+
+def made(name):
+    who = ("network", "light only", "prior mean")
+    return {
+        "row": name, "command": "python -m x", "systems": 1000, "trained on": 700,
+        "tested on": 300, "epochs": 7, "optimizer": "adam", "learning_rate": 0.001,
+        "batch_size": 32, "seed": 0, "seconds": [60, 12], "device": "cpu",
+        "commit": "abc", "test loss": dict.fromkeys(who, 0.04321),
+        "answers": {w: answers() for w in who},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PAPER_ROWS)
+def test_every_row_is_a_run_that_is_known_again_by_its_settings(name):
+    settings = paper.settings_of(name, PaperConfig())
+    assert paper.name_of(settings) == name
+    assert settings.fold == "all" and settings.final
+    assert settings.theta_E_min == (2.0 if "wide" in name else 0.5)
+    words = paper.command(settings).split()
+    assert words[:3] == ["python", "-m", "experiments.train"]
+    again = config.typed(config.compose("train", words[3:]), TrainConfig)
+    again.run_dir = settings.run_dir
+    assert again == settings  # the printed command is the run
+
+
+def test_rows_of_other_settings_are_no_rows_of_the_paper():
+    assert paper.name_of(TrainConfig(weight_theta_E=3.0)) is None
+    assert paper.name_of(TrainConfig(source_boost=2.0)) is None
+    assert paper.name_of(TrainConfig(shear=0.05)) is None
+    with pytest.raises(ConfigError, match="rows must be .* did you mean natural-5"):
+        PaperConfig(rows=("natural-55",)).validate()
+    everything = PaperConfig(rows="all")
+    everything.validate()
+    assert everything.rows == PAPER_ROWS
+
+
+def test_a_page_is_filled_where_it_is_marked_and_nowhere_else(tmp_path):
+    page = tmp_path / "page.md"
+    text = "before\n\n<!-- table 1 -->\nold\n<!-- end -->\n\nbetween\n\n"
+    page.write_text(text + "<!-- errors -->\n<!-- end -->\nafter\n")
+    records = {"natural-5": made("natural-5")}
+    paper.make_page(records, page)
+    once = page.read_text()
+    assert once.startswith("before\n") and once.endswith("after\n")
+    assert "between" in once and "old" not in once
+    row = next(x for x in once.splitlines() if x.startswith("| `natural-5` | 65,472"))
+    assert "| 0.0496 | 0.0432 | 0.0432 | 0.0432 | 123 | 7 |" in row
+    assert "not run yet" in once  # the others are not hidden
+    assert "| `natural-5` | paper | 0.02 +0.21 -0.18 |" in once
+    assert "| `natural-5` | network | 0.00 +0.20 -0.10 | 0.15 | 0.25 | 0.60 |" in once
+    paper.make_page(records, page)
+    assert page.read_text() == once
+    for table in re.findall(r"<!-- [\w ]+ -->\n\n(.*?)\n<!-- end -->", once, re.S):
+        assert len({line.count("|") for line in table.strip().splitlines()}) == 1
+
+
+def test_the_page_holds_what_its_records_say(tmp_path):
+    """docs/paper.md is made, not written."""
+    docs = Path(paper.__file__).parent.parent / "docs"
+    copy = tmp_path / "paper.md"
+    copy.write_text((docs / "paper.md").read_text())
+    paper.make_page(paper.records_in(docs / "paper"), copy, paper.first_in(docs))
+    assert copy.read_text() == (docs / "paper.md").read_text()
+
+
+def test_a_run_that_is_not_finished_cannot_be_recorded(tmp_path):
+    text = config.to_yaml(TrainConfig(weight_theta_E=5.0))
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(ConfigError, match="not finished and judged .* final=true"):
+        paper.record(tmp_path)
