@@ -42,6 +42,7 @@ from lensjax.train import Hyperparameters
 AXES = ("learning_rate", "batch_size", "seed", "weight_theta_E")
 COLUMNS = (*AXES, "best_epoch", "loss", "folds", "diverged", "epochs")
 SHOWN = 10  # rows on the screen
+RUNAWAY = 10.0  # a loss (eq. 6) that no answer within a few arcsec can have
 
 
 def stage_of(job: Job, batch_size: int) -> Stage:
@@ -82,8 +83,13 @@ def rows_of(records: list[dict]) -> list[dict]:
     """One row for each choice of hyperparameters, from the records of its folds.
 
     The loss is the least of the mean validation curve; "" where no epoch has a finite
-    one in every fold.  A fold has diverged if its last loss is no number.
+    one in every fold.  A fold has diverged if its last loss is no number, or beyond
+    `RUNAWAY` and on its way there.
     """
+
+    def diverged(loss: float | None) -> bool:
+        return loss is None or loss > RUNAWAY
+
     grouped = defaultdict(list)
     for record in records:
         grouped[tuple(record[name] for name in AXES)].append(record)
@@ -92,14 +98,14 @@ def rows_of(records: list[dict]) -> list[dict]:
         curve = evaluate.mean_curve(own)
         finite = np.isfinite(curve).any()
         last = max(r["epoch"] for r in own)
-        lost = [r["fold"] for r in own if r["epoch"] == last and r["val_loss"] is None]
+        ends = [r["val_loss"] for r in own if r["epoch"] == last]
         rows.append(
             dict(zip(AXES, choice, strict=True))
             | {
                 "best_epoch": int(np.nanargmin(curve)) + 1 if finite else "",
                 "loss": round(float(np.nanmin(curve)), 6) if finite else "",
                 "folds": len({r["fold"] for r in own}),
-                "diverged": len(lost),
+                "diverged": sum(map(diverged, ends)),
                 "epochs": last,
             }
         )

@@ -16,7 +16,7 @@ from test_experiments import (
     tracked,
 )
 
-from experiments import grid, progress
+from experiments import config, grid, progress
 from experiments import train as train_command
 from experiments.config import ConfigError, GridConfig
 
@@ -119,13 +119,23 @@ def test_parts_trained_apart_make_one_table(whole, tmp_path):
     assert together == grid.gather(whole)
     run = tmp_path / "run"
     run.mkdir()
-    from experiments import config
-
     (run / "config.yaml").write_text(config.to_yaml(replace(TINY, learning_rate=0.5)))
     record = {"fold": 3, "epoch": 1, "train_loss": 1.0, "val_loss": 2.0}
     (run / "metrics.jsonl").write_text(json.dumps(record) + "\n")
     (row,) = grid.gather(tmp_path)
     assert row["learning_rate"] == 0.5 and row["loss"] == 2.0 and row["folds"] == 1
+
+
+def test_a_loss_on_its_way_to_infinity_is_a_divergence():
+    label = dict.fromkeys(grid.AXES, 1)
+    records = [
+        label | {"fold": k, "epoch": e, "val_loss": loss}
+        for k, losses_ in enumerate([(0.1, 0.2), (0.3, 1e7), (0.2, None)])
+        for e, loss in enumerate(losses_, 1)
+    ]
+    (row,) = grid.rows_of(records)
+    assert row["diverged"] == 2 and row["folds"] == 3
+    assert row["best_epoch"] == 1 and row["loss"] == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize(
