@@ -17,7 +17,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from astropy.io import fits
-from jax.experimental.compilation_cache import compilation_cache
 from test_cutouts import extensions, galaxy, save
 from test_train import systems_of
 
@@ -104,21 +103,6 @@ class Run(NamedTuple):
     job: train_command.Job
     data: InMemory
     said: str
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    """What one test compiled the others, and the commands they start, need not."""
-    folder = str(tmp_path_factory.mktemp("cache"))
-    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
-    before = [getattr(jax.config, name) for name in names]
-    for name, value in zip(names, (folder, 0.1), strict=True):
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
-    yield folder
-    for name, value in zip(names, before, strict=True):
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ from dataclasses import asdict, replace
 import pytest
 from test_experiments import (
     TINY,
-    cache,  # noqa: F401  a fixture
     draw_nothing,
     losses,
     tracked,
@@ -39,7 +38,7 @@ def trained(settings):
 
 
 @pytest.fixture(scope="module")
-def whole(cache, tmp_path_factory):  # noqa: F811
+def whole(cache, tmp_path_factory):
     folder = tmp_path_factory.mktemp("grids") / "whole"
     assert trained(replace(GRID, run_dir=str(folder))) == 0
     return folder

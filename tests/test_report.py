@@ -15,7 +15,6 @@ import pytest
 from test_experiments import (
     TINY,
     assert_same_bits,
-    cache,  # noqa: F401  a fixture
     draw_nothing,
     galaxies,
     losses,
@@ -35,7 +34,7 @@ WHOLE = replace(TINY, fold="all", final=True, epochs=2)
 
 
 @pytest.fixture(scope="module")
-def finished(cache, tmp_path_factory):  # noqa: F811
+def finished(cache, tmp_path_factory):
     """A run with its final network, and the report on it."""
     folder = tmp_path_factory.mktemp("runs") / "a <b> run"
     said = []
@@ -110,7 +109,7 @@ def test_held_out_answers_are_by_the_fold_that_did_not_see_the_galaxy(finished):
     assert [len(values) for values in by_fold] == [1] * 5
 
 
-def test_a_stop_in_the_final_stage_loses_nothing(finished, cache, tmp_path):  # noqa: F811
+def test_a_stop_in_the_final_stage_loses_nothing(finished, cache, tmp_path):
     folder = tmp_path / "run"
     per_epoch = 5 * 4 * WHOLE.batch_size
 
