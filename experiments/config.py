@@ -69,7 +69,7 @@ def main(name: str, task: Callable[[Any], int | None]) -> None:
             raise SystemExit(130) from None
 
     def job(config):
-        if "run_dir" in config and HydraConfig.get().mode == RunMode.MULTIRUN:
+        if name in SWEPT and HydraConfig.get().mode == RunMode.MULTIRUN:
             config.run_dir = HydraConfig.get().runtime.output_dir
         status = checked(config)
         if status:

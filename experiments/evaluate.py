@@ -7,6 +7,7 @@ folder.  `beside=[DIR,DIR]` draws other runs into the figures that compare sever
 
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 from experiments import config
 
@@ -136,34 +137,46 @@ def next_images(answers: Answers, least: float) -> dict:
     }
 
 
-def judge(run_dir: Path) -> tuple[str, Table, dict[str, Answers]]:
-    """What a run is judged by: a name for it, the table, and the answers in it."""
-    for name, what in (("test", "the test set"), ("held_out", "held-out galaxies")):
-        path = run_dir / f"{name}.parquet"
-        # of a run that goes on, or went on without its final network, the folds count
-        if path.exists():
-            return what, (table := tables.read(path)), answers_of(table)
+class Judged(NamedTuple):
+    """What a run is judged by."""
+
+    name: str  # of the table and of its examples' images
+    what: str
+    table: Table
+    answers: dict[str, Answers]
+
+
+def judge(run_dir: Path) -> Judged:
+    """The test set of a run that has come to its final network, else its folds."""
+    summary = run_dir / "summary.json"
+    final = summary.exists() and "final" in json.loads(summary.read_text())
+    name = "test" if final else "held_out"
+    what = "the test set" if final else "galaxies held out of the folds"
+    path = run_dir / f"{name}.parquet"
+    if path.exists():
+        return Judged(name, what, table := tables.read(path), answers_of(table))
     raise config.ConfigError(
         f"run_dir: {run_dir} has no held_out.parquet: let the run finish (the same "
         f"command with run_dir={run_dir})"
     )
 
 
-def draw(run_dir: Path, settings, table: Table, by_name: dict[str, Answers]) -> None:
-    """The figures, as PNG files in the run's folder."""
-    own = next(iter(by_name.values()))
+def draw(run_dir: Path, settings, judged: Judged, by_name: dict[str, Answers]) -> None:
+    """The figures, as PNG files in the run's folder; the run comes first in by_name."""
+    own, table = judged.answers["network"], judged.table
     figures.histograms(own, run_dir / "histograms.png")
     figures.error_pairs(by_name, run_dir / "errors.png")
     figures.against_flux_ratio(by_name, run_dir / "flux_ratio.png")
     figures.follow_up(by_name, run_dir / "next_images.png")
     figures.delays_against_theta_E(by_name, run_dir / "delays.png")
-    with np.load(run_dir / "examples.npz", allow_pickle=False) as examples:
+    with np.load(run_dir / f"{judged.name}.npz", allow_pickle=False) as examples:
         ids = {name: k for k, name in enumerate(table["id"])}
         rows = np.array([ids[name] for name in examples["id"].tolist()])
         plots.models(
             examples["mock"],
             jax.tree.map(lambda a: a[rows], own),
             np.array([table[f"beta_{k}_arcsec"][rows] for k in "xy"], float).T,
+            np.array([table[f"shear_{k}"][rows] for k in ("g1", "g2")], float).T,
             survey_of(settings),
             run_dir / "models.png",
             ids=examples["id"].tolist(),
@@ -173,16 +186,20 @@ def draw(run_dir: Path, settings, table: Table, by_name: dict[str, Answers]) -> 
 def run(settings: config.EvaluateConfig) -> int:
     """Figures, numbers and report of one run."""
     run_dir = Path(settings.run_dir)
-    what, table, answers = judge(run_dir)
+    judged = judge(run_dir)
+    answers = judged.answers
     trained = config.from_yaml(run_dir / "config.yaml", config.TrainConfig)
     by_name = {report.title(run_dir, trained): answers["network"]}
     for other in map(Path, settings.beside):
         others = config.from_yaml(other / "config.yaml", config.TrainConfig)
-        by_name[report.title(other, others)] = judge(other)[2]["network"]
-    draw(run_dir, trained, table, by_name)
+        title = report.title(other, others)
+        if title in by_name:  # folders of one name
+            title += f", {other}"
+        by_name[title] = judge(other).answers["network"]
+    draw(run_dir, trained, judged, by_name)
     evaluation = {
         "run": run_dir.name,
-        "judged by": what,
+        "judged by": judged.what,
         "commit": commit(),
         "answers": {who: figures_of_merit(a) for who, a in answers.items()},
     }
@@ -192,9 +209,9 @@ def run(settings: config.EvaluateConfig) -> int:
     path = report.make(run_dir, evaluation)
     merit = evaluation["answers"]["network"]["merits"]["theta_E"]
     progress.say(
-        f"{len(table):,} systems of {what}: theta_E {_number(merit['bias'])} +- "
-        f"{_number(merit['half_width'])} arcsec (median, half of 16-84 %), R^2 "
-        f"{_number(merit['r2'])}"
+        f"{len(judged.table):,} systems of {judged.what}: theta_E "
+        f"{_number(merit['bias'])} +- {_number(merit['half_width'])} "
+        f"arcsec (median, half of 16-84 %), R^2 {_number(merit['r2'])}"
     )
     progress.say(f"open {path} in a browser")
     return 0

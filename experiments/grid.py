@@ -19,6 +19,8 @@ import json
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Sequence
+from operator import itemgetter
 from pathlib import Path
 
 from experiments import config
@@ -26,7 +28,9 @@ from experiments import config
 if __name__ == "__main__":  # a wrong key is told before JAX is loaded
     config.check("grid")
 
+import jax
 import numpy as np
+from omegaconf import OmegaConf
 from rich.console import Console
 from rich.table import Table as ScreenTable
 
@@ -40,7 +44,12 @@ from lensjax import catalogue as catalogues
 from lensjax.train import Hyperparameters
 
 AXES = ("learning_rate", "batch_size", "seed", "weight_theta_E")
-COLUMNS = (*AXES, "best_epoch", "loss", "folds", "diverged", "epochs")
+NO_CHOICE = (  # what makes no other network, or stands in every record
+    "fold", "epoch", "train_loss", "val_loss", "images_per_second", "empty_slots",
+    "run_dir", "tables", "devices", "checkpoint_seconds", "steps_per_dispatch",
+    "keep_images", "stream", "epochs", "final",
+    "learning_rates", "batch_sizes", "seeds", "weights_theta_E",
+)  # fmt: skip
 SHOWN = 10  # rows on the screen
 RUNAWAY = 10.0  # a loss (eq. 6) that no answer within a few arcsec can have
 
@@ -79,8 +88,8 @@ def stage_of(job: Job, batch_size: int) -> Stage:
     )
 
 
-def rows_of(records: list[dict]) -> list[dict]:
-    """One row for each choice of hyperparameters, from the records of its folds.
+def rows_of(records: list[dict], keys: Sequence[str] = AXES) -> list[dict]:
+    """One row for each choice of `keys`, from the records of its folds.
 
     The loss is the least of the mean validation curve; "" where no epoch has a finite
     one in every fold.  A fold has diverged if its last loss is no number, or beyond
@@ -92,21 +101,20 @@ def rows_of(records: list[dict]) -> list[dict]:
 
     grouped = defaultdict(list)
     for record in records:
-        grouped[tuple(record[name] for name in AXES)].append(record)
+        grouped[tuple(record[name] for name in keys)].append(record)
     rows = []
     for choice, own in grouped.items():
         curve = evaluate.mean_curve(own)
         finite = np.isfinite(curve).any()
-        last = max(r["epoch"] for r in own)
-        ends = [r["val_loss"] for r in own if r["epoch"] == last]
+        ends = {r["fold"]: r["val_loss"] for r in sorted(own, key=itemgetter("epoch"))}
         rows.append(
-            dict(zip(AXES, choice, strict=True))
+            dict(zip(keys, choice, strict=True))
             | {
                 "best_epoch": int(np.nanargmin(curve)) + 1 if finite else "",
                 "loss": round(float(np.nanmin(curve)), 6) if finite else "",
-                "folds": len({r["fold"] for r in own}),
-                "diverged": sum(map(diverged, ends)),
-                "epochs": last,
+                "folds": len(ends),
+                "diverged": sum(map(diverged, ends.values())),
+                "epochs": len(curve),
             }
         )
     # losses of other weights are other losses
@@ -114,25 +122,37 @@ def rows_of(records: list[dict]) -> list[dict]:
 
 
 def gather(folder: Path) -> list[dict]:
-    """Rows of every part of a grid, and of every single run, below a folder."""
-    records = []
+    """Rows of every part of a grid, and of every single run, below a folder.
+
+    What else they differ in (a sweep of dropout, say) becomes a column.
+    """
+    found = []
     for path in sorted(folder.rglob("metrics.jsonl")):
-        if path.parent.name == "final":
+        records = read_metrics(path)
+        if path.parent.name == "final" or not records:
             continue
-        found = read_metrics(path)
-        if found and "learning_rate" not in found[0]:  # a run of experiments.train
-            if not (path.parent / "config.yaml").exists():
-                continue
-            own = config.from_yaml(path.parent / "config.yaml", config.TrainConfig)
-            found = [{name: getattr(own, name) for name in AXES} | r for r in found]
-        records += found
-    return rows_of(records)
+        part = "learning_rate" in records[0]  # of a grid, whose settings are above it
+        settings = path.parent.parent if part else path.parent
+        if (settings / "config.yaml").exists():
+            own = OmegaConf.to_container(OmegaConf.load(settings / "config.yaml"))
+            own = {k: str(v) if isinstance(v, list) else v for k, v in own.items()}
+            found += [own | r for r in records]
+    values = defaultdict(set)
+    for record in found:
+        for key, value in record.items():
+            values[key].add(value)
+    others = sorted(
+        key
+        for key, seen in values.items()
+        if len(seen) > 1 and key not in (*AXES, *NO_CHOICE)
+    )
+    return rows_of(found, (*AXES, *others))
 
 
 def write_table(folder: Path, rows: list[dict]) -> Path:
     """members.csv: all rows, best first within each weight."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     write(folder / "members.csv", text.getvalue())
@@ -143,11 +163,11 @@ def show(rows: list[dict]) -> None:
     """The best rows of each weight on the screen."""
     for weight, own in itertools.groupby(rows, key=lambda r: r["weight_theta_E"]):
         table = ScreenTable(title=f"weight_theta_E = {weight:g}, best first")
-        for name in COLUMNS:
+        for name in rows[0]:
             table.add_column(name.replace("_", " "), justify="right")
         own = list(own)
         for row in own[:SHOWN]:
-            table.add_row(*(str(row[name]) for name in COLUMNS))
+            table.add_row(*map(str, row.values()))
         Console(width=100 if not Console().is_terminal else None).print(table)
         lost = sum(r["diverged"] for r in own)
         progress.say(f"{len(own)} choices, {lost} networks diverged")
@@ -174,6 +194,11 @@ def run(settings: config.GridConfig) -> int:
                 f"run_dir={run_dir})"
             )
             job = prepare(settings, run_dir)
+            if not isinstance(job.catalogue.lenses.image, jax.Array):
+                raise config.ConfigError(
+                    f"data: {settings.data} is read from disk as it is due, a grid "
+                    "keeps all in memory: give stream=false if it fits"
+                )
             began = time.monotonic()
             trained = _train(job, signals)
             rows = gather(run_dir)

@@ -110,7 +110,12 @@ THEIRS = {  # the paper's text: median, plus, minus
 
 def name_of(settings: TrainConfig) -> str | None:
     """The row that a run's settings are of, if any."""
-    if settings.data or settings.survey != "HSC" or settings.shear or settings.dither:
+    preset = config.typed(
+        config.compose("train", [f"sample={settings.sample}"]), TrainConfig
+    )
+    drawn = ("theta_E_min", "theta_E_max", "arc_peak", "rotate", "cap", "shear", "data",
+             "dither", "vary_psf", "arc_noise", "survey")  # fmt: skip
+    if any(getattr(settings, k) != getattr(preset, k) for k in drawn):
         return None
     for name, row in ROWS.items():
         extra = (bool(settings.lens_only), settings.source_boost)
@@ -151,7 +156,7 @@ def record(run_dir: Path) -> dict:
     settings = config.from_yaml(run_dir / "config.yaml", TrainConfig)
     name = name_of(settings)
     if name is None:
-        raise config.ConfigError(f"add: {run_dir} is none of the paper's networks")
+        raise config.ConfigError(f"{run_dir} is none of the paper's networks")
     try:
         summary, evaluation, facts = (
             json.loads((run_dir / f).read_text())
@@ -160,8 +165,9 @@ def record(run_dir: Path) -> dict:
         final = summary["final"]
     except (OSError, KeyError) as error:
         raise config.ConfigError(
-            f"add: {run_dir} is not finished and judged ({error}): train it with "
-            "fold=all final=true, then python -m experiments.evaluate"
+            f"{run_dir} is not finished and judged, or has no final network "
+            f"({error}): train it with fold=all final=true, then python -m "
+            "experiments.evaluate"
         ) from error
     return {
         "row": name,
@@ -351,8 +357,9 @@ def settings_of(name: str, settings: config.PaperConfig) -> TrainConfig:
         f"run_dir={Path(settings.out) / name}",
         *row.extra,
     ]
-    if settings.n_lenses:
-        keys.append(f"n_lenses={settings.n_lenses}")
+    for key in ("n_lenses", "n_sources"):
+        if value := getattr(settings, key):
+            keys.append(f"{key}={value}")
     return config.typed(config.compose("train", keys), TrainConfig)
 
 
@@ -377,7 +384,10 @@ def run(settings: config.PaperConfig) -> int:
         if status:
             return status
         evaluate.run(EvaluateConfig(own.run_dir))
-        found[name] = record(Path(own.run_dir))
+        try:
+            found[name] = record(Path(own.run_dir))
+        except config.ConfigError:  # its folds diverged, as train has said
+            progress.say(f"{name} has no final network: it is left out")
     progress.say("\n" + short_table(found))
     return 0
 

@@ -28,7 +28,7 @@ class Job(NamedTuple):
     listing: Listing
     sample: Sample
     folds: Folds
-    final: Folds  # of the final network: all folds, and the test set held out
+    final: Folds | None  # of the final network: all folds, the test set held out
     steps: int  # an epoch
 
 

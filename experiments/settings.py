@@ -206,6 +206,8 @@ class TrainConfig(SampleConfig):
         self.dense = widths("dense", self.dense, 0)
         between("dropout", self.dropout, 0, 0.99)
         choice("scaling", self.scaling, SCALINGS)
+        if self.scaling == "r_band" and self.survey == "Euclid":
+            raise ConfigError("scaling=r_band needs a survey with an r band")
         self.keep_images = str(self.keep_images).lower()
         choice("keep_images", self.keep_images, ("auto", "true", "false"))
         if self.endless and self.stream == "true":
@@ -264,6 +266,8 @@ class GridConfig(TrainConfig):
         if self.stream == "true" or self.endless:
             key = "endless" if self.endless else "stream"
             raise ConfigError(f"{key}=true is not for a grid: it keeps its images")
+        if self.keep_images == "auto":  # hundreds of networks look at each image
+            self.keep_images = "true"
         if self.tables is not None and not Path(self.tables).is_dir():
             raise ConfigError(f"tables: {self.tables} is no folder: give a run_dir")
 
@@ -303,6 +307,7 @@ class PaperConfig:
     batch_size: int = 32
     seed: int = 0
     n_lenses: int = 0  # lens galaxies of the embedded population; 0: the preset's
+    n_sources: int = 0
     out: str = "runs/paper"  # folder of the runs, one for each row
     add: Any = ()  # train nothing: record these finished runs in docs/paper.md
     first: str | None = None  # likewise, as what the page's first command gives

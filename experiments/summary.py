@@ -68,12 +68,14 @@ def conclude(
         for k in range(len(held_out))
     ]
     answers = {"network": _predictions(stage, feed, params, held_out)}
+    untrained = np.repeat(state.best_epoch == 0, [len(r) for r in held_out])
+    answers["network"] = np.where(untrained[:, None], np.nan, answers["network"])
     answers |= evaluate.baselines(systems, job.catalogue.lenses, trained, held_out)
     rows = np.concatenate(held_out)
     merits = _write_answers(job, rows, answers, "held_out.parquet")
     records = read_metrics(job.run_dir / "metrics.jsonl")
     curve = evaluate.mean_curve(records)
-    _draw(job, stage, feed, rows, answers["network"], merits["network"])
+    _draw(job, stage, feed, rows, answers["network"], merits["network"], "held_out")
     plots.losses(records, job.run_dir / "losses.png")
     return {
         "folds": job.settings.folds,
@@ -110,13 +112,13 @@ def conclude_final(
     unlensed = _WithoutArcs(job, feed)
     answers["network, arcs removed"] = _predictions(bare, unlensed, params, tested)
     merits = _write_answers(job, tested[0], answers, "test.parquet")
-    _draw(job, stage, feed, tested[0], answers["network"], merits["network"])
+    _draw(job, stage, feed, tested[0], answers["network"], merits["network"], "test")
     truth = np.asarray(train.targets(systems))[tested[0]]
     weights = np.asarray(stage.members.weights[0])
     records = read_metrics(stage.folder / "metrics.jsonl")
     return {
         "epochs": stage.epochs,
-        "diverged": any(lost(r) for r in records[-1:]),
+        "diverged": not all(np.isfinite(a).all() for a in jax.tree.leaves(params)),
         "test_loss": {
             who: float(train.loss(a, truth, weights).mean())
             for who, a in answers.items()
@@ -192,14 +194,19 @@ def answers_in(table: Table) -> dict[str, np.ndarray]:
 
 
 def _seconds(records: list[dict], stage: Stage) -> float:
-    """How long the training steps took: neither rendering nor validation."""
+    """How long the training steps took: neither rendering nor validation.
+
+    An epoch that a stop cut off after its last step has no rate: it counts as others.
+    """
     per_epoch = stage.steps * stage.setup.batch_size
-    rates = {r["epoch"]: r["images_per_second"] for r in records}
-    return round(sum(per_epoch / max(rate, 1e-9) for rate in rates.values()), 1)
+    rates = [r["images_per_second"] for r in records[:: len(stage.labels)]]
+    known = [rate for rate in rates if rate > 0]
+    each = [per_epoch / (rate or np.median(known)) for rate in rates if known]
+    return round(float(sum(each)), 1)
 
 
-def _draw(job, stage, feed, rows, predicted, merits) -> None:
-    """Pictures of some mocks and of all answers; examples.npz, for other pictures."""
+def _draw(job, stage, feed, rows, predicted, merits, name: str) -> None:
+    """Pictures of some mocks and of all answers; <name>.npz, for other pictures."""
     systems = job.sample.systems
     truth = np.asarray(train.targets(systems))[rows]
     # wide lenses whose arcs stand out: what a reader can see
@@ -217,7 +224,9 @@ def _draw(job, stage, feed, rows, predicted, merits) -> None:
     some = jax.tree.map(lambda a: a[rows[shown]], data.systems)
     images, arcs = map(np.asarray, layers(some, catalogue))
     ids = [system.identifier(n) for n in systems.number[rows[shown]]]
-    np.savez(job.run_dir / "examples.npz", id=ids, mock=images + arcs, arcs=arcs)
+    temporary = job.run_dir / f".{name}.npz"
+    np.savez(temporary, id=ids, mock=images + arcs, arcs=arcs)
+    temporary.replace(job.run_dir / f"{name}.npz")
     plots.mocks(
         images + arcs,
         truth[shown],

@@ -40,7 +40,16 @@ from experiments.sample import (
 )
 from experiments.signals import Signals, Stopped, stop_on_signals
 from experiments.summary import best_epoch, conclude, conclude_final, finish, show
-from lensjax import batches, checkpoint, endless, proposals, sample, tables, train
+from lensjax import (
+    batches,
+    checkpoint,
+    endless,
+    network,
+    proposals,
+    sample,
+    tables,
+    train,
+)
 from lensjax import catalogue as catalogues
 from lensjax.batches import Data
 from lensjax.endless import Endless
@@ -52,6 +61,10 @@ STREAMED = 16  # steps whose galaxies are read from disk at a time
 
 def prepare(settings: config.TrainConfig, run_dir: Path) -> Job:
     """Galaxies, sample and folds of a run; ConfigError where they have changed."""
+    try:
+        network.validate(network_settings(settings).architecture)
+    except ValueError as error:
+        raise config.ConfigError(str(error)) from error
     catalogue, listing = catalogue_of(settings)
     begun = (run_dir / "config.yaml").exists()
     if begun and fingerprint(run_dir / "provenance.json") != listing.fingerprint:
@@ -64,7 +77,9 @@ def prepare(settings: config.TrainConfig, run_dir: Path) -> Job:
     try:
         part = catalogues.split(listing.lens_id)
         folds = batches.split_rows(part, lens_index, settings.folds)
-        final = batches.final_rows(part, lens_index)
+        final = batches.final_rows(part, lens_index) if settings.final else None
+        for size in getattr(settings, "batch_sizes", ()):  # of a grid
+            batches.steps_per_epoch(part, lens_index, size)
         steps = batches.steps_per_epoch(part, lens_index, settings.batch_size)
     except ValueError as error:
         raise config.ConfigError(str(error)) from error
@@ -161,6 +176,12 @@ def train_all(job: Job, signals: Signals) -> dict:
         if epochs is None:
             progress.say("a fold diverged from the first: there is no final network")
         else:
+            if summary["diverged"]:
+                lost = ", ".join(map(str, summary["diverged"]))
+                progress.say(
+                    f"fold {lost} diverged: only the epochs before it did count for "
+                    "the mean validation loss"
+                )
             progress.say(
                 f"the mean validation loss is least after {epochs} epochs: the final "
                 "network trains for so long on all five folds"

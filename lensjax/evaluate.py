@@ -159,11 +159,13 @@ def running(
 
 def mean_curve(records: Sequence[dict]) -> np.ndarray:
     """Validation loss averaged over folds, by epoch; nan where one fold has none."""
+    folds = sorted({r["fold"] for r in records})
     epochs = max((r["epoch"] for r in records), default=0)
-    by_epoch = [
-        [r["val_loss"] for r in records if r["epoch"] == e + 1] for e in range(epochs)
-    ]
-    return np.array([np.mean(np.array(v, float)) for v in by_epoch])
+    losses = np.full((epochs, len(folds)), np.nan)
+    for r in records:
+        if r["val_loss"] is not None:
+            losses[r["epoch"] - 1, folds.index(r["fold"])] = r["val_loss"]
+    return losses.mean(1) if folds else np.zeros(0)
 
 
 def take(systems: System, rows: np.ndarray) -> System:

@@ -20,6 +20,7 @@ from lensjax.train import TARGETS
 RATIO = r"$\log_{10}(I_\mathrm{s} / I_\mathrm{l})$ in i"
 RATIO_EDGES = np.linspace(-3, -1, 11)  # the paper's range
 BINS = 30  # the paper's number
+FEW = 10  # systems below which there is no contour
 WIDE = 0.8  # [arcsec] theta_E above which the paper judges images and delays
 
 
@@ -57,11 +58,17 @@ def histograms(answers: Answers, path: Path, title: str = "") -> None:
 
 
 def error_pairs(by_name: Mapping[str, Answers], path: Path) -> None:
-    """Errors of all parameters against each other (7): 68 and 95 % of the systems."""
+    """Errors of all parameters against each other (7): 68 and 95 % of the systems.
+
+    Answers that are no numbers are left out, and networks with fewer than `FEW` others.
+    """
     figure = Figure(figsize=(10, 10))
     errors = {k: a.predicted - a.truth for k, a in by_name.items()}
-    together = np.concatenate(list(errors.values()))
+    errors = {k: e[np.isfinite(e).all(1)] for k, e in errors.items()}
+    errors = {k: e for k, e in errors.items() if len(e) >= FEW}
+    together = np.concatenate([*errors.values(), np.zeros((1, len(TARGETS)))])
     low, high = np.percentile(together, [0.5, 99.5], axis=0)
+    low, high = low - 1e-3, high + 1e-3  # where all are the same
     lines = []
     for color, (name, error) in zip(_colors(), errors.items(), strict=False):
         corner.corner(
@@ -81,7 +88,7 @@ def error_pairs(by_name: Mapping[str, Answers], path: Path) -> None:
             max_n_ticks=3,
         )
         lines.append(Line2D([], [], color=color, label=name))
-    for k in range(len(TARGETS)):
+    for k in range(len(TARGETS) if errors else 0):
         axis = figure.axes[k * (len(TARGETS) + 1)]
         axis.relim()
         axis.autoscale(axis="y")

@@ -14,7 +14,8 @@ from matplotlib.ticker import MaxNLocator
 from lensjax import images as image_positions
 from lensjax import sie
 from lensjax.evaluate import Answers, Merit, mean_curve
-from lensjax.lens import without_shear
+from lensjax.lens import Lens
+from lensjax.shear import Shear
 from lensjax.sie import SIE
 from lensjax.survey import Survey
 from lensjax.train import TARGETS
@@ -177,6 +178,7 @@ def models(
     images: np.ndarray,
     answers: Answers,
     beta: np.ndarray,
+    shear: np.ndarray,
     survey: Survey,
     path: Path,
     ids: Sequence[str] = (),
@@ -184,10 +186,11 @@ def models(
 ) -> None:
     """Lens models on colour images (N, n, n, band): curves, next images and delays.
 
-    answers: of these N systems; beta (N, 2): their sources' places [arcsec].  Critical
-    curve solid, caustic and cut dotted; white is the truth, cyan the prediction.  A
-    star is the image that is known, circles are the true next images and crosses the
-    predicted ones, with their delays in days.
+    answers: of these N systems; beta (N, 2): their sources' places [arcsec]; shear
+    (N, 2): g1 and g2 behind the truth, the predictions have none.  Critical curve
+    solid, caustic and cut dotted; white is the truth, cyan the prediction.  A star is
+    the image that is known, circles are the true next images and crosses the predicted
+    ones, with their delays in days.
     """
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
@@ -198,13 +201,12 @@ def models(
         axis.axis("off")
     for k, (axis, image) in enumerate(zip(axes.flat, images, strict=False)):
         axis.imshow(colour(image, survey), origin="lower", extent=(-half, half) * 2)
-        for target, color in (
-            (answers.truth[k], "white"),
-            (answers.predicted[k], "cyan"),
+        for target, g, color in (
+            (answers.truth[k], shear[k], "white"),
+            (answers.predicted[k], (0.0, 0.0), "cyan"),
         ):
-            axis.plot(*ellipse(target), color=color, lw=0.9)
-            for curve in source_curves(target):
-                axis.plot(*curve, color=color, lw=0.8, ls=":")
+            for curve, style in zip(curves(target, *g), ("-", ":", ":"), strict=False):
+                axis.plot(*curve, color=color, lw=0.9, ls=style)
         f = jax.tree.map(lambda a, k=k: np.asarray(a)[k], answers.followup)
         axis.plot(f.first_x, f.first_y, "*", color="yellow", ms=9, mec="black")
         reach = float(max(*np.abs((f.first_x, f.first_y)), answers.truth[k][4]))
@@ -237,14 +239,20 @@ def models(
     figure.savefig(path, dpi=90)
 
 
-def source_curves(target: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Caustic and cut of one row of targets on the source plane, if it is a lens."""
+def curves(
+    target: np.ndarray, g1: float = 0.0, g2: float = 0.0
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Critical curve, caustic and cut of one row of targets; none if it is no lens."""
     if not np.isfinite(target).all() or np.hypot(*target[2:4]) >= 1 or target[4] <= 0:
         return []
     x, y, ex, ey, theta_E = (float(v) for v in target)
-    lens = without_shear(SIE(theta_E, ex, ey, x, y))
-    curves = image_positions.caustic(lens), image_positions.cut(lens)
-    return [tuple(np.asarray(c) for c in curve) for curve in curves]
+    lens = Lens(SIE(theta_E, ex, ey, x, y), Shear(float(g1), float(g2)))
+    found = (
+        image_positions.critical_curve(lens),
+        image_positions.caustic(lens),
+        image_positions.cut(lens),
+    )
+    return [tuple(np.asarray(c) for c in curve) for curve in found]
 
 
 def losses(records: Sequence[dict], path: Path) -> None:

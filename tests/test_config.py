@@ -51,6 +51,7 @@ def test_keys_are_typed_and_presets_fill_them():
         ("channels=[]", "channels must be a list of widths such as"),
         ("dense=[8,x]", "dense must be a list of widths such as"),
         ("final=true", "final=true needs fold=all, not 0"),
+        ("optimizer=adamw", "optimizer must be sgd or adam.*did you mean adam"),
         ("theta_E_min=5", "theta_E_min .* must be below theta_E_max"),
         ("cap=2", "cap=2 lets no more than .* raise cap or lower size"),
         ("run_dir=[1", "run_dir|input"),

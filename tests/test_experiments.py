@@ -21,10 +21,17 @@ from test_cutouts import extensions, galaxy, save
 from test_train import systems_of
 
 from experiments import config, progress
+from experiments import evaluate as evaluate_command
 from experiments import predict as predict_command
 from experiments import sample as sample_command
 from experiments import train as train_command
-from experiments.config import ConfigError, DrawConfig, PredictConfig, TrainConfig
+from experiments.config import (
+    ConfigError,
+    DrawConfig,
+    EvaluateConfig,
+    PredictConfig,
+    TrainConfig,
+)
 from experiments.feed import FromDisk, InMemory
 from experiments.fit import to_save
 from experiments.train import Stopped
@@ -220,6 +227,18 @@ def test_a_run_leaves_what_the_contract_says(tiny):
     for name in ("mocks", "losses", "predictions"):
         assert (tiny.folder / f"{name}.png").stat().st_size > 10_000
     assert "best epoch" in tiny.said and str(tiny.folder / "mocks.png") in tiny.said
+
+
+def test_a_run_of_one_fold_has_a_report_too(tiny):
+    """Beside itself: two runs of one name are two runs."""
+    settings = EvaluateConfig(str(tiny.folder), beside=(str(tiny.folder),))
+    assert evaluate_command.run(settings) == 0
+    text = (tiny.folder / "evaluation.json").read_text()
+    found = json.loads(text, parse_constant=no_json)
+    assert found["judged by"] == "galaxies held out of the folds"
+    table = tables.read(tiny.folder / "held_out.parquet")
+    assert found["answers"]["network"]["systems"] == len(table)
+    assert "galaxies held out" in (tiny.folder / "report.html").read_text()
 
 
 def test_one_seed_one_curve(tiny, uninterrupted):

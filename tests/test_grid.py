@@ -123,6 +123,13 @@ def test_parts_trained_apart_make_one_table(whole, tmp_path):
     (run / "metrics.jsonl").write_text(json.dumps(record) + "\n")
     (row,) = grid.gather(tmp_path)
     assert row["learning_rate"] == 0.5 and row["loss"] == 2.0 and row["folds"] == 1
+    assert "dropout" not in row
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "config.yaml").write_text(config.to_yaml(replace(TINY, dropout=0.3)))
+    (other / "metrics.jsonl").write_text(json.dumps(record | {"val_loss": 1.0}) + "\n")
+    rows = grid.gather(tmp_path)  # no mean of networks that are not alike
+    assert [(r["dropout"], r["loss"]) for r in rows] == [(0.3, 1.0), (0.0, 2.0)]
 
 
 def test_a_loss_on_its_way_to_infinity_is_a_divergence():
@@ -134,6 +141,9 @@ def test_a_loss_on_its_way_to_infinity_is_a_divergence():
     ]
     (row,) = grid.rows_of(records)
     assert row["diverged"] == 2 and row["folds"] == 3
+    early = [r for r in records if (r["fold"], r["epoch"]) != (2, 2)]
+    (row,) = grid.rows_of(early)  # one ended before the others: no mean without it
+    assert row["best_epoch"] == 1 and row["diverged"] == 1
     assert row["best_epoch"] == 1 and row["loss"] == pytest.approx(0.2)
 
 

@@ -97,5 +97,5 @@ def test_the_page_holds_what_its_records_say(tmp_path):
 def test_a_run_that_is_not_finished_cannot_be_recorded(tmp_path):
     text = config.to_yaml(TrainConfig(weight_theta_E=5.0))
     (tmp_path / "config.yaml").write_text(text)
-    with pytest.raises(ConfigError, match="not finished and judged .* final=true"):
+    with pytest.raises(ConfigError, match="not finished and judged, .* final=true"):
         paper.record(tmp_path)
