@@ -143,12 +143,12 @@ def running(
     """Percentiles of `values` in bins of x, both (N,).
 
     Returns the bins' middles (B,), percentiles (P, B), nan where a bin is empty, and
-    how many are in each (B,).  What is beyond the edges is left out.
+    how many are in each (B,).  What is beyond the edges or no number is left out.
     """
     x, values, edges = (np.asarray(a, float) for a in (x, values, edges))
     bins = len(edges) - 1
     found, n = np.full((len(percentiles), bins), np.nan), np.zeros(bins, int)
-    place = np.digitize(x, edges) - 1
+    place = np.where(np.isfinite(values), np.digitize(x, edges) - 1, -1)
     for k in range(bins):
         some = values[place == k]
         n[k] = len(some)

@@ -37,7 +37,7 @@ def histograms(answers: Answers, path: Path, title: str = "") -> None:
         edge = 0.05 * (high - low) or 0.1
         edges = np.linspace(low - edge, high + edge, BINS + 1)
         left.hist(x, edges, histtype="step", color="C3", label="true")
-        inside = np.clip(y, edges[0], edges[-1])
+        inside = np.clip(y[np.isfinite(y)], edges[0], edges[-1])
         left.hist(inside, edges, histtype="step", color="C0", label="predicted")
         left.set(yscale="log", xlabel=LABELS[name], ylabel="systems")
         left.legend(fontsize=8)
@@ -93,7 +93,11 @@ def error_pairs(by_name: Mapping[str, Answers], path: Path) -> None:
         axis.relim()
         axis.autoscale(axis="y")
         axis.set_ylim(bottom=0)
-    figure.legend(handles=lines, loc="upper right", fontsize=12)
+    if errors:
+        figure.legend(handles=lines, loc="upper right", fontsize=12)
+    else:
+        text = f"fewer than {FEW} systems with an answer: no contours"
+        figure.text(0.5, 0.5, text, ha="center", fontsize=20)
     figure.savefig(path, dpi=80)
 
 
