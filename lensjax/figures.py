@@ -108,15 +108,13 @@ def against_flux_ratio(by_name: Mapping[str, Answers], path: Path) -> None:
     blank.axis("off")
     for shift, color, (_, a) in _several(by_name):
         ratio, error = a.log_flux_ratio, (a.predicted - a.truth)[:, 4]
-        top.hist(
-            ratio, np.linspace(-5, 0, 51), histtype="step", color=color, density=True
-        )
+        _shares(top, ratio, np.linspace(-5, 0, 51), color)
         for axis, keep in zip(below, (True, a.truth[:, 4] > WIDE), strict=True):
             keep = np.broadcast_to(keep, ratio.shape)
             _bars(axis, ratio[keep], error[keep], RATIO_EDGES, shift, color)
     blank.legend(handles=_legend(by_name), loc="center", fontsize=11)
     top.axvspan(-5, -3, color="0.9"), top.axvspan(-1, 0, color="0.9")
-    top.set(xlabel=RATIO, ylabel="share", xlim=(-5, 0))
+    top.set(xlabel=RATIO, ylabel="share in a bin", xlim=(-5, 0))
     for axis, what in zip(below, ("all", f"theta_E > {WIDE} arcsec"), strict=True):
         axis.set(xlabel=RATIO, ylabel=r"$\Delta\theta_\mathrm{E}$ [arcsec]", title=what)
     figure.savefig(path, dpi=90)
@@ -137,13 +135,7 @@ def follow_up(by_name: Mapping[str, Answers], path: Path) -> None:
             (*top, *bottom), (d.x, d.y, d.fraction, d.delay), strict=True
         ):
             _bars(axis, ratio, values, RATIO_EDGES, shift, color)
-        histogram.hist(
-            d.delay,
-            np.linspace(-60, 60, 61),
-            histtype="step",
-            color=color,
-            density=True,
-        )
+        _shares(histogram, d.delay, np.linspace(-60, 60, 61), color)
     blank.legend(handles=_legend(by_name), loc="center", fontsize=11)
     for axis, label in zip(
         (*top, *bottom),
@@ -231,6 +223,12 @@ def _legend(by_name: Mapping) -> list[Line2D]:
         Line2D([], [], color=color, marker="o", label=name)
         for color, name in zip(_colors(), by_name, strict=False)
     ]
+
+
+def _shares(axis, values, edges, color: str) -> None:
+    """A histogram in shares of all values, those beyond its edges included."""
+    share = np.full(len(values), 1 / max(len(values), 1))
+    axis.hist(values, edges, histtype="step", color=color, weights=share)
 
 
 def _bars(axis, x, values, edges, shift: float, color: str) -> None:
