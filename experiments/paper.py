@@ -323,7 +323,17 @@ def first_in(docs: Path) -> dict[str, dict]:
 
 
 def _form(value, form: str = "") -> str:
+    form = f"z{form}" if form.endswith("f") else form  # no minus before zero
     return "-" if value is None else format(value, form)
+
+
+def _rounded(value, digits: int = 5):
+    """Records of five digits are small, and enough for any table."""
+    if isinstance(value, dict):
+        return {k: _rounded(v, digits) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_rounded(v, digits) for v in value]
+    return float(f"{value:.{digits}g}") if isinstance(value, float) else value
 
 
 def _whole(value: int | None) -> str:
@@ -371,7 +381,7 @@ def run(settings: config.PaperConfig) -> int:
         for run_dir, name in [*named, *((Path(d), None) for d in settings.add)]:
             made = record(run_dir)
             path = DOCS / "paper" / f"{name or made['row']}.json"
-            write(path, json.dumps(made, indent=1) + "\n")
+            write(path, json.dumps(_rounded(made)) + "\n")
             progress.say(f"{run_dir}: {path}")
         make_page(records_in(DOCS / "paper"), DOCS / "paper.md", first_in(DOCS))
         return 0
