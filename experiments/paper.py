@@ -404,13 +404,14 @@ def run(settings: config.PaperConfig) -> int:
 
 def short_table(records: dict[str, dict]) -> str:
     """The first table of docs/paper.md: what a small run shows."""
-    head = ["network", "by", "loss", "theta_E half width [arcsec]", "R^2"]
+    head = ["network", "by", "loss", "theta_E half width [arcsec]", "RMS", "R^2"]
     lines = [
         [
             f"`{name}`",
             who,
-            _form(r["test loss"][who], ".3f"),
+            _form(r["test loss"][who], ".2f"),
             _form(a["merits"]["theta_E"]["half_width"], ".2f"),
+            _form(a["merits"]["theta_E"]["rms"], ".2f"),
             _form(a["merits"]["theta_E"]["r2"], ".1f"),
         ]
         for name, r in records.items()
