@@ -430,8 +430,9 @@ def test_signals_to_the_process_lose_and_repeat_nothing(tiny, cache, tmp_path):
         finally:
             process.kill()
         assert process.returncode == status, errors
-        assert not errors
-        assert ("goes on from here" in said) == (signum == signal.SIGTERM)
+        # where nothing is unsaved it ends at once, and says so on stderr
+        told = "goes on from here" in said or "goes on from there" in errors
+        assert told == (signum == signal.SIGTERM)
     assert "resumed after" in said
     more = (folder / "metrics.jsonl").read_text().count("\n") + 3
     state = again(tiny, folder, epochs=more)
