@@ -13,7 +13,7 @@ train: $(VENV)/.ready
 	$(BIN)/python -m experiments.train $(ARGS)
 
 test: $(VENV)/.ready lint
-	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

@@ -34,6 +34,7 @@ from lensjax.train import TARGETS
 THETA_E_BINS = (0.0, 0.8, 1.2, 1.6, 2.0, 2.5, 5.0)  # [arcsec]
 RATIO_BINS = (-10.0, -2.5, -2.0, -1.5, 10.0)
 PIECE = 4096  # systems that are solved at a time
+_compare = jax.jit(jax.vmap(followup.compare))  # compiled once, whoever answers
 
 
 def answers_of(table: Table) -> dict[str, Answers]:
@@ -46,7 +47,6 @@ def answers_of(table: Table) -> dict[str, Answers]:
     z = [np.asarray(table[n], np.float32) for n in ("z_lens", "z_source")]
     distance = np.asarray(cosmology.time_delay_distance(COSMOLOGY, *z))
     true = Lens(sie_of(truth), Shear(*shear))
-    solve = jax.jit(jax.vmap(followup.compare))
     found = {}
     for who, predicted in answers.items():
         # the network knows of no shear: its model has none
@@ -55,7 +55,7 @@ def answers_of(table: Table) -> dict[str, Answers]:
         for first in range(0, len(table), PIECE):
             some = np.minimum(np.arange(first, first + PIECE), len(table) - 1)
             rows = jax.tree.map(lambda a, i=some: np.asarray(a)[i], (true, model))
-            pieces.append(solve(*rows, *(b[some] for b in beta), distance[some]))
+            pieces.append(_compare(*rows, *(b[some] for b in beta), distance[some]))
         images = jax.tree.map(
             lambda *a: np.concatenate([np.asarray(p) for p in a])[: len(table)], *pieces
         )

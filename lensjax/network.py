@@ -64,6 +64,7 @@ def validate(config: Architecture) -> list[int]:
     return sides[1:]
 
 
+@functools.partial(jax.jit, static_argnames=("config", "dtype"))
 def init(key: Array, config: Architecture, dtype: Any = jnp.float32) -> dict:
     """Draw parameters: {conv1, conv2, ..., dense1, ...: {kernel, bias}} of arrays.
 

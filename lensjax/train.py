@@ -7,6 +7,7 @@ where that diverges.  Every random number comes from the member's seed by way of
 and epoch; a resumed run draws what an uninterrupted one would have.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -138,6 +139,7 @@ def optimizer(
     raise ValueError(f"optimizer is sgd or adam, not {settings.optimizer!r}")
 
 
+@functools.partial(jax.jit, static_argnames=("settings", "keep_best"))
 def start(settings: Settings, members: Member, keep_best: bool = True) -> State:
     """Untrained networks, one for each member, from its seed and its fold's number."""
 
