@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import config, paper
+from experiments import config, page, paper
 from experiments.config import ConfigError, PaperConfig, TrainConfig
 from experiments.settings import PAPER_ROWS
 
@@ -21,7 +21,15 @@ def answers():
         | dict.fromkeys(("x", "y", "delay", "fraction"), QUANTILES),
     }
     names = ("theta_E", "ex", "ey", "x", "y")
+    bins = [(0.0, 0.8, 9), (0.8, 2.5, 0), (2.5, 5.0, 1)]
+    by_theta_E = [
+        {"from": low, "to": high, "systems": n, "merits": {"theta_E": MERIT}}
+        for low, high, n in bins
+    ]
+    by_theta_E[-1]["merits"] = None
     return {
+        "by theta_E": by_theta_E,
+        "by log flux ratio": by_theta_E,
         "merits": dict.fromkeys(names, MERIT),
         "error": dict.fromkeys(names, QUANTILES),
         "theta_E > 0.8": {"theta_E error": QUANTILES},
@@ -66,12 +74,13 @@ def test_rows_of_other_settings_are_no_rows_of_the_paper():
 
 
 def test_a_page_is_filled_where_it_is_marked_and_nowhere_else(tmp_path):
-    page = tmp_path / "page.md"
+    path = tmp_path / "page.md"
     text = "before\n\n<!-- table 1 -->\nold\n<!-- end -->\n\nbetween\n\n"
-    page.write_text(text + "<!-- errors -->\n<!-- end -->\nafter\n")
+    text += "<!-- errors -->\n<!-- end -->\n\n<!-- bins -->\n<!-- end -->\nafter\n"
+    path.write_text(text)
     records = {"natural-5": made("natural-5")}
-    paper.make_page(records, page)
-    once = page.read_text()
+    page.fill(path, records)
+    once = path.read_text()
     assert once.startswith("before\n") and once.endswith("after\n")
     assert "between" in once and "old" not in once
     row = next(x for x in once.splitlines() if x.startswith("| `natural-5` | 65,472"))
@@ -79,8 +88,12 @@ def test_a_page_is_filled_where_it_is_marked_and_nowhere_else(tmp_path):
     assert "not run yet" in once  # the others are not hidden
     assert "| `natural-5` | paper | 0.02 +0.21 -0.18 |" in once
     assert "| `natural-5` | network | 0.00 +0.20 -0.10 | 0.15 | 0.25 | 0.60 |" in once
-    paper.make_page(records, page)
-    assert page.read_text() == once
+    # of bins, those that have systems; no merits where there is one alone
+    line = "| `natural-5` | theta_E below 0.8 | 9 | 0.00 | 0.15 | 0.25 | 0.00 | 0.15 |"
+    assert line in once and "| `natural-5` | above 2.5 | 1 | - | - |" in once
+    assert "0.8 to 2.5" not in once
+    page.fill(path, records)
+    assert path.read_text() == once
     for table in re.findall(r"<!-- [\w ]+ -->\n\n(.*?)\n<!-- end -->", once, re.S):
         assert len({line.count("|") for line in table.strip().splitlines()}) == 1
 
@@ -90,7 +103,7 @@ def test_the_page_holds_what_its_records_say(tmp_path):
     docs = Path(paper.__file__).parent.parent / "docs"
     copy = tmp_path / "paper.md"
     copy.write_text((docs / "paper.md").read_text())
-    paper.make_page(paper.records_in(docs / "paper"), copy, paper.first_in(docs))
+    page.fill(copy, page.records_in(docs / "paper"), page.first_in(docs))
     assert copy.read_text() == (docs / "paper.md").read_text()
 
 
