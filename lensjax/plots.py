@@ -261,7 +261,7 @@ def losses(records: Sequence[dict], path: Path) -> None:
     With several folds also the mean of the validation curves, whose least value decides
     for how long a final network trains (figure 11 of Schuldt et al. 2021).
     """
-    figure = Figure(figsize=(6, 4), layout="constrained")
+    figure = Figure(figsize=(8, 4), layout="constrained")
     axis = figure.subplots()
     for fold in sorted({r["fold"] for r in records}):
         own = [r for r in records if r["fold"] == fold]
@@ -291,7 +291,8 @@ def losses(records: Sequence[dict], path: Path) -> None:
     axis.grid(which="both", alpha=0.2)
     if records:
         title = "solid: validation, dotted: training\ncircle: best epoch"
-        axis.legend(title=title, fontsize=8, title_fontsize=8)
+        beside = {"loc": "outside right upper", "fontsize": 8, "title_fontsize": 8}
+        figure.legend(title=title, **beside)  # on the axes it would hide curves
     figure.savefig(path, dpi=120)
 
 
