@@ -18,6 +18,7 @@ the form of Kormann et al. (1994) and of Tessore & Metcalf (2015) at slope one.
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
@@ -185,37 +186,68 @@ def magnification(lens: SIE, x: ArrayLike, y: ArrayLike, core: float = CORE) -> 
     return 1 / (1 - 2 * convergence(lens, x, y, core))
 
 
+@jax.custom_jvp
 def _atan_over_argument(re: Array, im: Array) -> tuple[Array, Array]:
     """h(t) = atan(sqrt t) / sqrt t of t = re + i im, |t| < 1: 1 - t/3 + t^2/5 - ...
 
-    Real arithmetic: complex costs about 1.4 times as much on a CPU.
+    1 / h(t) is Borchardt's mean of a = 1 and b = sqrt(1 + t) (Carlson 1972, "An
+    algorithm for computing logarithms and arctangents"): a becomes (a + b) / 2, then
+    b becomes sqrt(a b), and h(t) = h(b^2 / a^2 - 1) / a all the way.  Each step takes
+    the new t towards t / 4; a Pade approximant ends it.  Nothing but square roots of
+    numbers in the right half plane: no branch, smooth for all |t| < 1.
     """
-    dtype = jnp.result_type(re, im)
-    # below |t| = 0.1 the closed form loses digits in its derivatives; the first term
-    # left out of the series is 0.1^n / (2 n + 1): 3e-18 with 16, 6e-10 with 8
-    terms = 16 if dtype == jnp.float64 else 8
-    size2 = re**2 + im**2
-    small = size2 < 0.01
+    # what is left is below 4e-7 at q = 0.05 after 3 steps, 1e-16 at q = 0.01 after 6
+    steps = 6 if jnp.result_type(re, im) == jnp.float64 else 3
+    b = _root((1 + re, im))
+    a, b2_over_a = ((1 + b[0]) / 2, b[1] / 2), b
+    for _ in range(steps - 1):
+        b = _root(_times(a, b2_over_a))
+        a, b2_over_a = ((a[0] + b[0]) / 2, (a[1] + b[1]) / 2), b
+    d = b2_over_a[0] - a[0], b2_over_a[1] - a[1]  # a times the last t
+    aa, ad, dd = _times(a, a), _times(a, d), _times(d, d)
+    above = [945 * u + 735 * v + 64 * w for u, v, w in zip(aa, ad, dd, strict=True)]
+    below = [945 * u + 1050 * v + 225 * w for u, v, w in zip(aa, ad, dd, strict=True)]
+    return _over(above, _times(a, below))
 
-    s_re, s_im = jnp.zeros_like(re), jnp.zeros_like(im)
-    for n in range(terms - 1, -1, -1):
-        s_re, s_im = (
-            (-1) ** n / (2 * n + 1) + s_re * re - s_im * im,
-            s_re * im + s_im * re,
-        )
 
-    # k = a + i b is the root of t with the larger part first, so nothing cancels; its
-    # sign does not matter, h is even in k.  The inner where keeps the gradient finite.
-    t_re, t_im = jnp.where(small, 0.5, re), jnp.where(small, 0, im)
-    larger = jnp.sqrt((jnp.sqrt(t_re**2 + t_im**2) + jnp.abs(t_re)) / 2)
-    smaller = t_im / (2 * larger)
-    a = jnp.where(t_re >= 0, larger, smaller)
-    b = jnp.where(t_re >= 0, smaller, larger)
-    k2 = a**2 + b**2
-    atan_re = jnp.arctan2(2 * a, 1 - k2) / 2
-    # log of ((1 + b)^2 + a^2) / ((1 - b)^2 + a^2)
-    atan_im = jnp.log1p(4 * b / ((1 - b) ** 2 + a**2)) / 4
+@_atan_over_argument.defjvp
+def _(primals, tangents):
+    h = _atan_over_argument(*primals)
+    return h, _times(_slope(primals, h), tangents)
+
+
+def _slope(t: tuple[Array, Array], h: tuple[Array, Array]) -> tuple[Array, Array]:
+    """h'(t) = (1 / (1 + t) - h) / (2 t), and its series where that loses digits."""
+    # the first term left out is below 1e-16 with 16 terms, 1e-8 with 8
+    terms = 16 if jnp.result_type(*t) == jnp.float64 else 8
+    small = t[0] ** 2 + t[1] ** 2 < 0.01
+    series = jnp.zeros_like(t[0]), jnp.zeros_like(t[1])
+    for n in range(terms, 0, -1):
+        series = _times(series, t)
+        series = series[0] + (-1) ** n * n / (2 * n + 1), series[1]
+    # double where: the form that is not taken has finite gradients too
+    t = jnp.where(small, 0.5, t[0]), jnp.where(small, 0, t[1])
+    size2 = (1 + t[0]) ** 2 + t[1] ** 2
+    closed = _over(((1 + t[0]) / size2 - h[0], -t[1] / size2 - h[1]), t)
     return (
-        jnp.where(small, s_re, (a * atan_re + b * atan_im) / k2),
-        jnp.where(small, s_im, (a * atan_im - b * atan_re) / k2),
+        jnp.where(small, series[0], closed[0] / 2),
+        jnp.where(small, series[1], closed[1] / 2),
     )
+
+
+# Complex numbers as pairs of real ones, which cost less than XLA's own.
+
+
+def _times(z, w) -> tuple[Array, Array]:
+    return z[0] * w[0] - z[1] * w[1], z[0] * w[1] + z[1] * w[0]
+
+
+def _over(z, w) -> tuple[Array, Array]:
+    size2 = w[0] ** 2 + w[1] ** 2
+    return (z[0] * w[0] + z[1] * w[1]) / size2, (z[1] * w[0] - z[0] * w[1]) / size2
+
+
+def _root(z) -> tuple[Array, Array]:
+    """The root in the right half plane of a number in the right half plane."""
+    re = jnp.sqrt((jnp.sqrt(z[0] ** 2 + z[1] ** 2) + z[0]) / 2)
+    return re, z[1] / (2 * re)
