@@ -139,6 +139,8 @@ def settings_of(name: str, settings: config.PaperConfig) -> TrainConfig:
     for key in ("n_lenses", "n_sources"):
         if value := getattr(settings, key):
             keys.append(f"{key}={value}")
+    if settings.once is not None and row.sample == "uniform":
+        keys.append(f"once={settings.once}")
     return config.typed(config.compose("train", keys), TrainConfig)
 
 

@@ -308,6 +308,7 @@ class PaperConfig:
     seed: int = 0
     n_lenses: int = 0  # lens galaxies of the embedded population; 0: the preset's
     n_sources: int = 0
+    once: Any = None  # false: a uniform sample may take a galaxy again as it is turned
     out: str = "runs/paper"  # folder of the runs, one for each row
     add: Any = ()  # train nothing: record these finished runs in docs/paper.md
     first: str | None = None  # likewise, as what the page's first command gives
@@ -321,6 +322,8 @@ class PaperConfig:
         for row in self.rows:
             choice("rows", row, PAPER_ROWS)
         between("scale", self.scale, 0.001, 10)
+        if self.once not in (None, True, False):
+            raise ConfigError(f"once must be true or false, not {self.once!r}")
         one = isinstance(self.add, str)
         self.add = tuple([self.add] if one else self.add or ())
         for folder in (*self.add, *([self.first] if self.first else [])):

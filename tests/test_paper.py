@@ -62,6 +62,17 @@ def test_every_row_is_a_run_that_is_known_again_by_its_settings(name):
     assert again == settings  # the printed command is the run
 
 
+def test_uniform_rows_alone_are_told_whether_galaxies_serve_once():
+    lifted = PaperConfig(once=False)
+    lifted.validate()
+    assert paper.settings_of("uniform", PaperConfig()).once
+    assert not paper.settings_of("uniform", lifted).once
+    assert paper.name_of(paper.settings_of("uniform", lifted)) == "uniform"
+    assert paper.settings_of("natural", PaperConfig(once=True)).once is False
+    with pytest.raises(ConfigError, match="once must be true or false, not 'maybe'"):
+        PaperConfig(once="maybe").validate()
+
+
 def test_rows_of_other_settings_are_no_rows_of_the_paper():
     assert paper.name_of(TrainConfig(weight_theta_E=3.0)) is None
     assert paper.name_of(TrainConfig(source_boost=2.0)) is None
