@@ -54,14 +54,18 @@ def figures_of(merits: dict, weights: np.ndarray) -> dict:
 
 
 def table(found: dict) -> str:
-    """The figures as Markdown."""
+    """The figures as Markdown; nan where folds have diverged."""
+
+    def number(value):
+        return float("nan") if value is None else value
+
     head = "| variant | loss | theta_E half width | R^2 of theta_E | ex, ey | x, y |"
     lines = [head, "|" + "---|" * (head.count("|") - 1)]
     for name, one in found.items():
-        r2 = {k: float("nan") if v is None else v for k, v in one["r2"].items()}
+        r2 = {k: number(v) for k, v in one["r2"].items()}
         told = [f"{r2[a]:.2f}, {r2[b]:.2f}" for a, b in (("ex", "ey"), ("x", "y"))]
         lines.append(
-            f"| {name} | {one['loss']:.4f} | {one['half_width']:.3f} "
+            f"| {name} | {one['loss']:.4f} | {number(one['half_width']):.3f} "
             f"| {r2['theta_E']:.2f} | {told[0]} | {told[1]} |"
         )
     return "\n".join(lines)
