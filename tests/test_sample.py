@@ -253,12 +253,12 @@ def test_no_lens_comes_twice_in_one_rotation(mixed):
 def test_rows_that_wait_for_a_full_block_are_not_forgotten(known):
     """Few come in the patience that is left: they are judged, and it begins anew."""
     criteria = Criteria(multiplicity="quads", arc_peak=0.0)
-    whole = sample.draw(KEY, 400, known, RENDERING, criteria).systems
+    whole = sample.draw(KEY, 240, known, RENDERING, criteria).systems
     gaps = np.diff(whole.number, prepend=0)
     least = int(gaps.max()) + 512
     assert 5 * least < whole.number[-1]
     again = sample.draw(
-        KEY, 400, known, RENDERING, criteria, batch=512, patience=2 * least
+        KEY, 240, known, RENDERING, criteria, batch=512, patience=2 * least
     ).systems
     np.testing.assert_array_equal(whole.number, again.number)
 
