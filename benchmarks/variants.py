@@ -20,7 +20,7 @@ import numpy as np
 from experiments import config, progress, summary, train
 from experiments.fit import fit
 from experiments.provenance import commit
-from experiments.run import write
+from experiments.run import open_run, write
 from experiments.signals import Stopped, stop_on_signals
 from lensjax.train import TARGETS, target_weights
 
@@ -82,8 +82,9 @@ def main() -> int:
     options = parser.parse_args()
     asked = ["fold=all", "weight_theta_E=5", f"size={options.size}"]
     asked += [f"epochs={options.epochs}", f"n_lenses={options.lenses}"]
+    asked += [f"run_dir={options.dir}"]
     base = config.typed(config.compose("train", asked), config.TrainConfig)
-    options.dir.mkdir(parents=True, exist_ok=True)
+    open_run(base)  # refuses a folder of other settings
     job = train.prepare(base, options.dir)
     feed = train.feed_of(job, train.cross_validation(job))
     weights = target_weights(base.weight_theta_E, base.weight_center)

@@ -29,7 +29,8 @@ def name_of(settings: TrainConfig) -> str | None:
         config.compose("train", [f"sample={settings.sample}"]), TrainConfig
     )
     drawn = ("theta_E_min", "theta_E_max", "arc_peak", "rotate", "cap", "shear", "data",
-             "dither", "vary_psf", "arc_noise", "survey")  # fmt: skip
+             "dither", "vary_psf", "arc_noise", "survey", "channels", "dense",
+             "dropout", "scaling", "weight_center")  # fmt: skip
     if any(getattr(settings, k) != getattr(preset, k) for k in drawn):
         return None
     for name, row in ROWS.items():

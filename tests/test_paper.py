@@ -77,6 +77,9 @@ def test_rows_of_other_settings_are_no_rows_of_the_paper():
     assert paper.name_of(TrainConfig(weight_theta_E=3.0)) is None
     assert paper.name_of(TrainConfig(source_boost=2.0)) is None
     assert paper.name_of(TrainConfig(shear=0.05)) is None
+    assert paper.name_of(TrainConfig(weight_theta_E=5.0)) == "natural-5"
+    assert paper.name_of(TrainConfig(weight_theta_E=5.0, dropout=0.3)) is None
+    assert paper.name_of(TrainConfig(weight_theta_E=5.0, dense=(60, 42))) is None
     with pytest.raises(ConfigError, match="rows must be .* did you mean natural-5"):
         PaperConfig(rows=("natural-55",)).validate()
     everything = PaperConfig(rows="all")
@@ -95,7 +98,7 @@ def test_a_page_is_filled_where_it_is_marked_and_nowhere_else(tmp_path):
     assert once.startswith("before\n") and once.endswith("after\n")
     assert "between" in once and "old" not in once
     row = next(x for x in once.splitlines() if x.startswith("| `natural-5` | 65,472"))
-    assert "| 0.0496 | 0.0432 | 0.0432 | 0.0432 | 123 | 7 |" in row
+    assert "| 0.0496 | 0.0432 | - | 0.0432 | 0.0432 | 123 | 7 |" in row
     assert "not run yet" in once  # the others are not hidden
     assert "| `natural-5` | paper | 0.02 +0.21 -0.18 |" in once
     assert "| `natural-5` | network | 0.00 +0.20 -0.10 | 0.15 | 0.25 | 0.60 |" in once
