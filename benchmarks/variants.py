@@ -17,10 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments import config, progress, summary, train
+from experiments import config, page, progress, summary, train
 from experiments.fit import fit
 from experiments.provenance import commit
 from experiments.run import open_run, write
+from experiments.settings import SCALINGS
 from experiments.signals import Stopped, stop_on_signals
 from lensjax.train import TARGETS, target_weights
 
@@ -32,11 +33,7 @@ VARIANTS = {
     "dense=[120,84,84]": {"dense": (120, 84, 84)},
     "dense=[240,168]": {"dense": (240, 168)},
     "dense=[60,42]": {"dense": (60, 42)},
-    **{
-        f"scaling={name}": {"scaling": name}
-        for name in ("none", "r_band", "per_band", "maximum", "mean_peak")
-    },
-    "scaling=standardize": {"scaling": "standardize"},
+    **{f"scaling={name}": {"scaling": name} for name in SCALINGS if name != "asinh"},
     "weight_center=5": {"weight_center": 5.0},
     "weight_center=25": {"weight_center": 25.0},
     "optimizer=sgd": {"optimizer": "sgd", "average": 0.0, "learning_rate": 0.01},
@@ -53,31 +50,13 @@ def figures_of(merits: dict, weights: np.ndarray) -> dict:
     }
 
 
-def table(found: dict) -> str:
-    """The figures as Markdown; nan where folds have diverged."""
-
-    def number(value):
-        return float("nan") if value is None else value
-
-    head = "| variant | loss | theta_E half width | R^2 of theta_E | ex, ey | x, y |"
-    lines = [head, "|" + "---|" * (head.count("|") - 1)]
-    for name, one in found.items():
-        r2 = {k: number(v) for k, v in one["r2"].items()}
-        told = [f"{r2[a]:.2f}, {r2[b]:.2f}" for a, b in (("ex", "ey"), ("x", "y"))]
-        lines.append(
-            f"| {name} | {one['loss']:.4f} | {number(one['half_width']):.3f} "
-            f"| {r2['theta_E']:.2f} | {told[0]} | {told[1]} |"
-        )
-    return "\n".join(lines)
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dir", required=True, type=Path, help="for the runs")
     parser.add_argument("--size", type=int, default=6000)
     parser.add_argument("--lenses", type=int, default=3000)
     parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--only", nargs="*", help="names of variants")
+    parser.add_argument("--only", nargs="+", choices=VARIANTS, metavar="VARIANT")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     asked = ["fold=all", "weight_theta_E=5", f"size={options.size}"]
@@ -119,7 +98,7 @@ def main() -> int:
         "seconds": round(seconds),
         "variants": found,
     }
-    print(table(found))
+    print(page.variants(result))
     if options.out:
         write(options.out, json.dumps(result, indent=1) + "\n")
     return 0

@@ -144,6 +144,18 @@ def runs(records: dict[str, dict]) -> str:
     return _markdown(head, lines)
 
 
+def variants(result: dict) -> str:
+    """What `benchmarks/variants.py` found: loss, theta_E, and R^2 of the others."""
+    head = ["variant", "loss", "theta_E half width", "R^2 of theta_E", "ex, ey", "x, y"]
+    lines = []
+    for name, one in result.get("variants", {}).items():
+        r2 = {k: _form(v, ".2f") for k, v in one["r2"].items()}
+        line = [name, _form(one["loss"], ".4f"), _form(one["half_width"], ".3f")]
+        line += [r2["theta_E"], f"{r2['ex']}, {r2['ey']}", f"{r2['x']}, {r2['y']}"]
+        lines.append(line)
+    return _markdown(head, lines)
+
+
 TABLES = {
     "table 1": table_1,
     "errors": errors,
@@ -154,15 +166,19 @@ TABLES = {
 
 
 def fill(
-    page: Path, records: dict[str, dict], first: dict[str, dict] | None = None
+    page: Path,
+    records: dict[str, dict],
+    first: dict[str, dict] | None = None,
+    varied: dict | None = None,
 ) -> None:
     """Fill the marked places of a page with tables made from records.
 
-    first: the record of the page's first command.
+    first: the record of the page's first command.  varied: what the variants came to.
     """
     text = page.read_text()
     tables = {name: (table, records) for name, table in TABLES.items()}
     tables["first table"] = first_table, first or {}
+    tables["variants"] = variants, varied or {}
     for name, (table, records) in tables.items():
         block = f"<!-- {name} -->\n\n{table(records)}\n<!-- end -->"
         pattern = rf"<!-- {name} -->.*?<!-- end -->"
@@ -184,6 +200,12 @@ def first_in(docs: Path) -> dict[str, dict]:
         return {}
     found = json.loads(path.read_text())
     return {found["row"]: found}
+
+
+def varied_in(docs: Path) -> dict:
+    """What the variants came to."""
+    path = docs / "paper" / "variants.json"
+    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def _form(value, form: str = "") -> str:

@@ -156,7 +156,10 @@ def run(settings: config.PaperConfig) -> int:
             write(path, json.dumps(_rounded(made)) + "\n")
             progress.say(f"{run_dir}: {path}")
         page.fill(
-            DOCS / "paper.md", page.records_in(DOCS / "paper"), page.first_in(DOCS)
+            DOCS / "paper.md",
+            page.records_in(DOCS / "paper"),
+            page.first_in(DOCS),
+            page.varied_in(DOCS),
         )
         return 0
     # what cannot work is told before the first row trains

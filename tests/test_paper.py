@@ -117,7 +117,12 @@ def test_the_page_holds_what_its_records_say(tmp_path):
     docs = Path(paper.__file__).parent.parent / "docs"
     copy = tmp_path / "paper.md"
     copy.write_text((docs / "paper.md").read_text())
-    page.fill(copy, page.records_in(docs / "paper"), page.first_in(docs))
+    page.fill(
+        copy,
+        page.records_in(docs / "paper"),
+        page.first_in(docs),
+        page.varied_in(docs),
+    )
     assert copy.read_text() == (docs / "paper.md").read_text()
 
 
