@@ -196,7 +196,7 @@ def _atan_over_argument(re: Array, im: Array) -> tuple[Array, Array]:
     the new t towards t / 4; a Pade approximant ends it.  Nothing but square roots of
     numbers in the right half plane: no branch, smooth for all |t| < 1.
     """
-    # what is left is below 4e-7 at q = 0.05 after 3 steps, 1e-16 at q = 0.01 after 6
+    # truncated by 2e-8 at q = 0.01 after 3 steps, 2e-17 after 6 (5e-12, 5e-18 at 0.2)
     steps = 6 if jnp.result_type(re, im) == jnp.float64 else 3
     b = _root((1 + re, im))
     a, b2_over_a = ((1 + b[0]) / 2, b[1] / 2), b
