@@ -1,6 +1,6 @@
 """How exact is `lensjax.images.solve`?  Counts, residuals, lost images.
 
-    python benchmarks/accuracy_images.py --systems 100000 [--out accuracy.json]
+    python -m benchmarks.accuracy_images --systems 100000 [--out accuracy.json]
 
 Plain ellipsoids are compared with the closed form of their caustic and cut; systems
 with shear with a dense search along the polar angle, in numpy and with the textbook's
@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import lensjax
+from benchmarks import textbook
 from lensjax import images, sie
 from lensjax import lens as lens_module
 from lensjax.lens import Lens
@@ -26,23 +27,13 @@ CLOSE = 1e-3  # arcsec: nearer to a caustic the count is not held against the so
 LARGEST_MISS = {"float64": 1e-8, "float32": 1e-5}  # arcsec, allowed in the source plane
 
 
-def textbook_deflection(theta_E, q, phi, x, y):
-    """Deflection of a singular ellipsoid by rotation into its frame; q < 1."""
-    f, b = np.sqrt(1 - q**2), 2 * q * theta_E / (1 + q)
-    c, s = np.cos(phi), np.sin(phi)
-    u, v = c * x + s * y, c * y - s * x
-    delta = np.sqrt(q**2 * u**2 + v**2)
-    au, av = b / f * np.arctan(f * u / delta), b / f * np.arctanh(f * v / delta)
-    return c * au - s * av, s * au + c * av
-
-
 def curves(theta_E, q, n):
     """Diamond and cut in the frame of the lens, each (..., n, 2)."""
     angle = np.linspace(0, 2 * np.pi, n)
     theta_E, q = np.asarray(theta_E)[..., None], np.asarray(q)[..., None]
     c, s = np.cos(angle), np.sin(angle)
     b, delta = 2 * q * theta_E / (1 + q), np.sqrt(q**2 * c**2 + s**2)
-    ax, ay = textbook_deflection(theta_E, q, 0.0, c, s)
+    ax, ay = textbook.deflection(theta_E, q, 0.0, c, s)
     diamond = np.stack([b * c / delta - ax, b * s / delta - ay], -1)
     return diamond, np.stack([-ax, -ay], -1)
 
@@ -125,7 +116,7 @@ def dense_search(s, i, n):
     angle = np.linspace(0, 2 * np.pi, n + 1) + 0.001
     ux, uy = np.cos(angle), np.sin(angle)
     g1, g2 = s["g1"][i], s["g2"][i]
-    ax, ay = textbook_deflection(s["theta_E"][i], s["q"][i], s["phi"][i], ux, uy)
+    ax, ay = textbook.deflection(s["theta_E"][i], s["q"][i], s["phi"][i], ux, uy)
     # the shear's origin is the sky's
     zx = s["beta_x"][i] - (1 - g1) * s["x"][i] + g2 * s["y"][i] + ax
     zy = s["beta_y"][i] - (1 + g1) * s["y"][i] + g2 * s["x"][i] + ay

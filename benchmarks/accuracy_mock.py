@@ -1,6 +1,6 @@
 """How exact the arcs of `lensjax.mock` are, and what they cost: a table.
 
-    python benchmarks/accuracy_mock.py --systems 32 [--data DIR]
+    python -m benchmarks.accuracy_mock --systems 32 [--data DIR]
 
 Arcs of typical systems (theta_E 0.7 to 1.6 arcsec, sources of i = 24 to 25.5) rendered
 at several supersamplings against a twelvefold one: root mean square of the difference

@@ -1,6 +1,6 @@
 """Networks trained an hour: many members in one program against one at a time.
 
-    python benchmarks/grid.py [--members 20] [--systems 2000] [--out FILE.json]
+    python -m benchmarks.grid [--members 20] [--systems 2000] [--out FILE.json]
 
 The same steps of the paper's network on the same images in memory, in alternation.
 `one at a time` is one compiled program called for one member after the other; a process

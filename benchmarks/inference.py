@@ -1,6 +1,6 @@
 """Lenses modelled a second: the network, the next images, and both.
 
-    python benchmarks/inference.py [--systems 4096] [--out FILE.json]
+    python -m benchmarks.inference [--systems 4096] [--out FILE.json]
 
 Takes ready images in memory.  Times are medians of several runs, compiled before.
 """

@@ -1,6 +1,6 @@
 """What an ingested catalogue costs: to make, on the disk, and to read back.
 
-    python benchmarks/ingest.py --records 5000 --objects 120 [--out result.json]
+    python -m benchmarks.ingest --records 5000 --objects 120 [--out result.json]
 
 Lens galaxies are made up in the sizes of HSC's (72 x 72 pixels, PSFs of 41 x 41, four
 bands, with the noise that lets them be packed no better than real ones), and go the

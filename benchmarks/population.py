@@ -1,6 +1,6 @@
 """How the embedded population compares: the tables of docs/mocks.md.
 
-    python benchmarks/population.py --size 1500 [--data DIR]
+    python -m benchmarks.population --size 1500 [--data DIR]
 
 Percentiles (16, 50, 84) of lens galaxies as measured on their cutouts, those of a
 natural sample of the embedded population and, with --data, all of a folder of real

@@ -1,6 +1,6 @@
 """Training with mocks rendered in the step: how fast, how much memory, what share.
 
-    python benchmarks/rendering.py [--ingested DIR] [--data DIR] [--out FILE.json]
+    python -m benchmarks.rendering [--ingested DIR] [--data DIR] [--out FILE.json]
 
 Runs `experiments.train` as a user would, one process a way of feeding it, and reads
 images a second from its metrics (the faster of the epochs after the first) and the

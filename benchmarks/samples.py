@@ -1,6 +1,6 @@
 """The paper's nine samples on the embedded population: a figure and a table.
 
-    python benchmarks/samples.py --size 4000 --out docs
+    python -m benchmarks.samples --size 4000 --out docs
 
 Draws natural >= 0.5, natural >= 2.0 and uniform >= 0.5, each of doubles and quads
 together, of doubles and of quads, by the presets of `experiments.sample`.  Writes

@@ -1,6 +1,6 @@
 """How faint may a source galaxy be?  What noise leaves of its stamp, by magnitude.
 
-    python benchmarks/source_noise.py --galaxies 64 [--data DIR] [--out FILE.json]
+    python -m benchmarks.source_noise --galaxies 64 [--data DIR] [--out FILE.json]
 
 Sersic galaxies are put into noise of the depth of the HUDF (ten sigma at 28.7, 29.0,
 29.0 and 28.4 in 0.2 square arcsec; white) and extracted as from the mosaics, with no

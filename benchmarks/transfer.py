@@ -1,6 +1,6 @@
 """A trained network on mocks of other galaxies than those it was trained on.
 
-    python benchmarks/transfer.py --run DIR --data DIR [--systems 2000] [--out FILE]
+    python -m benchmarks.transfer --run DIR --data DIR [--systems 2000] [--out FILE]
 
 Draws a sample of the run's kind from the galaxies of --data, renders it with and
 without arcs, and judges the run's final network on it.  Errors of systems with the same

@@ -1,6 +1,6 @@
 """Variants of the network and of what it sees, side by side on one sample.
 
-    python benchmarks/variants.py --dir DIR [--size 6000] [--epochs 10] [--out FILE]
+    python -m benchmarks.variants --dir DIR [--size 6000] [--epochs 10] [--out FILE]
 
 Section 3 of the paper tries dropout, one more convolution or dense layer, other widths,
 other scalings of the images and more weight on the centre.  Here each variant trains

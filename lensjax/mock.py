@@ -122,7 +122,9 @@ def photon_noise(key: Array, counts: Array, survey: Survey) -> Array:
 def ray_grid(n: int, scale: float, dtype) -> tuple[Array, Array]:
     """Centres x, y (n, n) [arcsec] of n x n pixels about the origin."""
     axis = (jnp.arange(n, dtype=dtype) - (n - 1) / 2) * scale
-    return jnp.broadcast_to(axis, (n, n)), jnp.broadcast_to(axis[:, None], (n, n))
+    x, y = jnp.broadcast_to(axis, (n, n)), jnp.broadcast_to(axis[:, None], (n, n))
+    # as arrays: what reads an axis out of a grid XLA does not vectorise on a CPU
+    return lax.optimization_barrier((x, y))
 
 
 def surface_brightness(source: Source, x: Array, y: Array) -> Array:

@@ -107,10 +107,11 @@ def blur_and_sample(
     columns = np.arange(n // 2 + 1)
     rows = np.fft.fftfreq(n, 1 / n)  # 0, 1, ..., -2, -1
 
-    spectrum = jnp.fft.rfft2(fine)[..., : n // 2 + 1]
-    spectrum = jnp.concatenate(
-        [spectrum[:, : (n + 1) // 2], spectrum[:, fine.shape[1] - n // 2 :]], 1
-    )
+    # along rows, then only the low columns, which lie along memory once transposed
+    spectrum = jnp.fft.rfft(fine)[..., : n // 2 + 1]
+    spectrum = jnp.fft.fft(jnp.swapaxes(spectrum, 1, 2))
+    low = [spectrum[..., : (n + 1) // 2], spectrum[..., fine.shape[1] - n // 2 :]]
+    spectrum = jnp.swapaxes(jnp.concatenate(low, -1), 1, 2)
     # fine pixel j lies at j / factor + (1 / factor - 1) / 2 on the survey's pixel axis
     shift = (1 - 1 / factor) / (2 * n)
     phase = np.exp(2j * np.pi * shift * (rows[:, None] + columns[None, :]))

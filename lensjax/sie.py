@@ -13,13 +13,16 @@ eps = (1 - q) / (1 + q) e^{2 i phi}:
     h(t) = atan(sqrt t) / sqrt t.
 
 h is analytic, so there is no branch at q = 1, no position angle and no rotation; it is
-the form of Kormann et al. (1994) and of Tessore & Metcalf (2015) at slope one.
+the form of Kormann et al. (1994) and of Tessore & Metcalf (2015) at slope one.  Values
+in float32 alone are computed in the ellipse's frame, for speed (`_in_frame`).
 """
 
+import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
@@ -104,12 +107,20 @@ def direction(
 
     Far from the core (components)^2 sum to one; they vanish at the centre.
     """
+    wx, wy, radius2 = _elliptical(lens, x, y, core)
+    radius = jnp.sqrt(radius2)
+    return wx / radius, wy / radius, radius
+
+
+def _elliptical(
+    lens: SIE, x: ArrayLike, y: ArrayLike, core: float
+) -> tuple[Array, Array, Array]:
+    """Components of w, and |w|^2 + core^2 [arcsec^2]."""
     e1, e2 = reduced_ellipticity(lens)
     dx, dy = units.arcsec(x) - lens.x, units.arcsec(y) - lens.y
     wx = (1 - e1) * dx - e2 * dy
     wy = (1 + e1) * dy - e2 * dx
-    radius = jnp.sqrt(wx**2 + wy**2 + core**2)
-    return wx / radius, wy / radius, radius
+    return wx, wy, wx**2 + wy**2 + core**2
 
 
 def deflect(
@@ -139,17 +150,20 @@ def deflect(
     Schuldt et al. (2021), eq. 1; see the module's head for the form used.  Values and
     derivatives of every order are finite for all q in (0, 1], q = 1 included.
     """
-    cx, cy, _ = direction(lens, x, y, core)
-    return deflect_along(lens, cx, cy)
+    wx, wy, radius2 = _elliptical(lens, x, y, core)
+    return _deflect(lens, wx, wy, radius2)
 
 
 def deflect_along(lens: SIE, cx: Array, cy: Array) -> tuple[Array, Array]:
     """Deflection [arcsec] in the direction what = cx + i cy, all that it depends on."""
+    return _deflect(lens, cx, cy, jnp.ones_like(cx))
+
+
+def _deflect(lens: SIE, wx: Array, wy: Array, radius2: Array) -> tuple[Array, Array]:
     e1, e2 = reduced_ellipticity(lens)
-    c2, s2 = cx**2 - cy**2, 2 * cx * cy
-    h_re, h_im = _atan_over_argument(e1 * c2 + e2 * s2, e1 * s2 - e2 * c2)
+    ax, ay = _arctangent(e1, e2, wx, wy, radius2)
     b = lens.theta_E * (1 - e1**2 - e2**2)
-    return b * (cx * h_re - cy * h_im), b * (cx * h_im + cy * h_re)
+    return b * ax, b * ay
 
 
 def convergence(lens: SIE, x: ArrayLike, y: ArrayLike, core: float = CORE) -> Array:
@@ -184,6 +198,97 @@ def shear_components(
 def magnification(lens: SIE, x: ArrayLike, y: ArrayLike, core: float = CORE) -> Array:
     """Signed magnification 1 / (1 - 2 kappa); infinite on the critical curve."""
     return 1 / (1 - 2 * convergence(lens, x, y, core))
+
+
+@jax.custom_jvp
+def _arctangent(
+    e1: Array, e2: Array, wx: Array, wy: Array, radius2: Array
+) -> tuple[Array, Array]:
+    """atan(sqrt(conj eps) what) / sqrt(conj eps) = what h(conj(eps) what^2).
+
+    In float32 by real arctangents in the frame of the ellipse, which is twice as fast;
+    its derivatives, and float64, by the form that has no frame.
+    """
+    if jnp.result_type(e1, e2, wx, wy, radius2) == jnp.float32:
+        return _in_frame(e1, e2, wx, wy, radius2)
+    return _without_frame(e1, e2, wx, wy, radius2)
+
+
+@_arctangent.defjvp
+def _(primals, tangents):
+    return jax.jvp(_without_frame, primals, tangents)
+
+
+def _without_frame(e1, e2, wx, wy, radius2) -> tuple[Array, Array]:
+    radius = jnp.sqrt(radius2)
+    cx, cy = wx / radius, wy / radius
+    c2, s2 = cx**2 - cy**2, 2 * cx * cy
+    h = _atan_over_argument(e1 * c2 + e2 * s2, e1 * s2 - e2 * c2)
+    return _times((cx, cy), h)
+
+
+def _in_frame(e1, e2, wx, wy, radius2) -> tuple[Array, Array]:
+    """The same by two real arctangents, in float32 and in the frame of the ellipse.
+
+    With p + i s = sqrt(|eps|) what there, Re atan(p + i s) is half the angle of
+    (1 - p^2 - s^2) + 2 i p and Im atan(p + i s) half of atanh(2 s / (1 + p^2 + s^2));
+    numerators and denominators are multiplied by radius^2.
+    """
+    # rounder lenses cannot be told from this one in float32, nor has it a major axis
+    m = jnp.maximum(jnp.sqrt(e1**2 + e2**2), 1e-8)
+    phi = jnp.arctan2(e2, jnp.where(e1**2 + e2**2 > 0, e1, 1)) / 2
+    c, s, root = jnp.cos(phi), jnp.sin(phi), jnp.sqrt(m)
+    along, across = root * (c * wx + s * wy), root * (c * wy - s * wx)
+    radius, along2 = jnp.sqrt(radius2), along**2
+    p = _atan_of_quotient(2 * radius * along, radius2 - along2 - across**2)
+    # atanh(n / d) is log((d + n) / (d - n)) / 2: two squares, with no digits lost
+    above, below = along2 + (radius + across) ** 2, along2 + (radius - across) ** 2
+    q = _half_log_of_quotient(above, below, 4 * radius * across)
+    return (c * p - s * q) / (2 * root), (s * p + c * q) / (2 * root)
+
+
+def _odd_series(function, end: float, terms: int) -> list[float]:
+    """Coefficients a of x (a_0 + a_1 x^2 + ...) for an odd function on |x| < end."""
+    x2 = end**2 * (1 - np.cos(np.pi * (np.arange(64) + 0.5) / 64)) / 2
+    even = function(np.sqrt(x2)) / np.sqrt(x2)
+    fit = np.polynomial.Chebyshev.fit(x2, even, terms - 1, domain=[0, end**2])
+    return fit.convert(kind=np.polynomial.Polynomial).coef.tolist()
+
+
+_EIGHTH = math.tan(math.pi / 8)
+# truncated by 6e-10 and 3e-12
+_ATAN = _odd_series(np.arctan, _EIGHTH, 6)
+_ATANH = _odd_series(np.arctanh, 1 / 3, 7)
+
+
+def _evaluated(coefficients: list[float], x: Array) -> Array:
+    total = jnp.full_like(x, coefficients[-1])
+    for a in coefficients[-2::-1]:
+        total = total * x**2 + a
+    return x * total
+
+
+def _atan_of_quotient(n: Array, d: Array) -> Array:
+    """atan(n / d) of n / d for d > 0, float32; XLA's own is not vectorised on a CPU."""
+    size = jnp.abs(n)
+    low, high = size < _EIGHTH * d, size * _EIGHTH > d
+    # atan t = pi/4 + atan((t - 1) / (t + 1)) = pi/2 - atan(1 / t): one quotient is left
+    above = jnp.where(low, size, jnp.where(high, -d, size - d))
+    below = jnp.where(low, d, jnp.where(high, size, size + d))
+    start = jnp.where(low, 0.0, jnp.where(high, math.pi / 2, math.pi / 4))
+    return jnp.sign(n) * (start + _evaluated(_ATAN, above / below))
+
+
+def _half_log_of_quotient(above: Array, below: Array, difference: Array) -> Array:
+    """log(above / below) / 2 of positive float32, whose difference is given besides."""
+    # 2^k below is within a factor of two of above; k = 0 where the logarithm is small
+    bits = [jax.lax.bitcast_convert_type(a, jnp.int32) >> 23 for a in (above, below)]
+    close = 4 * jnp.abs(difference) < above + below
+    k = jnp.where(close, 0, bits[0] - bits[1])
+    below = jax.lax.bitcast_convert_type((k + 127) << 23, jnp.float32) * below
+    rest = jnp.where(close, difference, above - below)
+    fraction = _evaluated(_ATANH, rest / (above + below))
+    return k.astype(jnp.float32) * (math.log(2) / 2) + fraction
 
 
 @jax.custom_jvp

@@ -79,6 +79,23 @@ def test_flat_lenses_equal_the_textbook_form(x64, q):
         np.testing.assert_allclose(sie.deflect(*single, 0.0), truth, atol=2e-6)
 
 
+@pytest.mark.parametrize("e", [0.0, 1e-12, 1e-8, 1e-7, 1e-5, 1e-3, 0.1, 0.9, 0.99])
+def test_single_precision_takes_the_ellipse_s_frame_without_losing_digits(x64, e, rng):
+    """Against float64's form without a frame, for the very same lens and places."""
+    angle, size = rng.uniform(0, 2 * np.pi, 2000), 10 ** rng.uniform(-4, 2, 2000)
+    angle[:9] = 0.4 + np.arange(9) * np.pi / 4  # its axes
+    lens = SIE(1.0, e * np.cos(0.8), e * np.sin(0.8), 0.0, 0.0)
+    single = jax.tree.map(
+        jnp.float32, (lens, size * np.cos(angle), size * np.sin(angle))
+    )
+    assert sie.deflect(*single)[0].dtype == jnp.float32
+    truth = sie.deflect(*jax.tree.map(jnp.float64, single))
+    np.testing.assert_allclose(sie.deflect(*single), truth, rtol=0, atol=1e-6)
+    # and what `jax.grad` takes for the value is the same
+    value, _ = jax.jvp(sie.deflect, single, jax.tree.map(jnp.ones_like, single))
+    np.testing.assert_allclose(value, truth, rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("e", [(0.1, 0.15), (-0.5, 0.3), (0.1, -0.9)])
 def test_derivatives_of_flattened_lenses_equal_finite_differences(x64, e):
     def alpha(p):
