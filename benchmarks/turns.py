@@ -57,7 +57,7 @@ def in_turns(contenders: list[Contender], turns: int) -> list[Timing | Missing]:
     try:
         for c in contenders:  # one at a time: nobody compiles beside another
             here, there = context.Pipe()
-            process = context.Process(target=_work, args=(there, c), daemon=True)
+            process = context.Process(target=_work, args=(there, c))
             process.start()
             there.close()
             children[c.name] = process, here

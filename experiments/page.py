@@ -37,7 +37,7 @@ def table_1(records: dict[str, dict]) -> str:
         ]
         line.append(", ".join(map(str, ours)) if ours else "not run yet")
         lines.append(line)
-    return _markdown(head, lines)
+    return markdown(head, lines)
 
 
 def errors(records: dict[str, dict]) -> str:
@@ -59,7 +59,7 @@ def errors(records: dict[str, dict]) -> str:
             line.append(quantiles(a["theta_E > 0.8"]["theta_E error"]))
             line += [quantiles(a["error"][k], ".3f") for k in ("ex", "ey", "x", "y")]
             lines.append(line)
-    return _markdown(head, lines)
+    return markdown(head, lines)
 
 
 def bins(records: dict[str, dict]) -> str:
@@ -90,7 +90,7 @@ def bins(records: dict[str, dict]) -> str:
                         _form(m and m[k], ".2f") for k in ("bias", "half_width", "rms")
                     ]
                 lines.append(line)
-    return _markdown(head, lines)
+    return markdown(head, lines)
 
 
 def _answers(records: dict[str, dict], name: str, everyone: bool) -> list[tuple]:
@@ -124,7 +124,7 @@ def next_images(records: dict[str, dict]) -> str:
                 line.append(quantiles(found["all"]["delay"], ".0f"))
                 line.append(quantiles(found["all"]["fraction"]))
             lines.append(line)
-    return _markdown(head, lines)
+    return markdown(head, lines)
 
 
 def runs(records: dict[str, dict]) -> str:
@@ -141,7 +141,7 @@ def runs(records: dict[str, dict]) -> str:
         for name in ROWS
         if (r := records.get(name))
     ]
-    return _markdown(head, lines)
+    return markdown(head, lines)
 
 
 def variants(result: dict) -> str:
@@ -153,7 +153,7 @@ def variants(result: dict) -> str:
         line = [name, _form(one["loss"], ".4f"), _form(one["half_width"], ".3f")]
         line += [r2["theta_E"], f"{r2['ex']}, {r2['ey']}", f"{r2['x']}, {r2['y']}"]
         lines.append(line)
-    return _markdown(head, lines)
+    return markdown(head, lines)
 
 
 TABLES = {
@@ -228,14 +228,14 @@ def first_table(records: dict[str, dict]) -> str:
         for name, r in records.items()
         for who, a in r["answers"].items()
     ]
-    return _markdown(head, lines)
+    return markdown(head, lines)
 
 
 def _whole(value: int | None) -> str:
     return "-" if value is None else f"{value:,}"
 
 
-def _markdown(head: list[str], lines: list[list[str]]) -> str:
+def markdown(head: list[str], lines: list[list[str]]) -> str:
     rule = "|" + "---|" * len(head)
     rows = [head, *lines]
     text = ["| " + " | ".join(row) + " |" for row in rows]

@@ -39,7 +39,8 @@ SLOTS = 8  # an SIE in strong shear has up to eight images, in weak shear four
 _KNOTS = 64  # steps in 2t at which the cusps' polynomial is first looked at
 _CUSPS = 4  # most zeros of that polynomial, of second degree
 _ZEROS = 12  # zeros of F that are followed up; more than eight were never seen
-_NEWTON_STEPS = 60  # at most, in a bracket: enough for bisection alone in float64
+_AT_ONCE = 4  # zeros sought side by side
+_STEPS = 60  # at most, in a bracket: enough for bisection alone in float64
 
 
 class Images(NamedTuple):
@@ -52,6 +53,9 @@ class Images(NamedTuple):
     y: Array  # (SLOTS,)
     magnification: Array  # (SLOTS,) signed: negative for a saddle point
     valid: Array  # (SLOTS,) bool
+
+
+_Polynomial = tuple[Array, Array, Array]  # complex k0, k1, k2 of the cusps
 
 
 class _Ring(NamedTuple):
@@ -97,7 +101,17 @@ def _crossing(ring: _Ring, t: Array) -> tuple[Array, Array]:
     return vx * y - vy * x, dvx * y - dvy * x + turn
 
 
-def _cusp_polynomial(ring: _Ring) -> tuple[Array, Array, Array]:
+def _bending(ring: _Ring, k: _Polynomial, t: Array) -> tuple[Array, Array]:
+    """G(t) = F'' + F, from the cusps' polynomial k, and G'(t)."""
+    ux, uy, _, _ = _along(ring, jnp.cos(t), jnp.sin(t))
+    dux, duy, _, _ = _along(ring, -jnp.sin(t), jnp.cos(t))
+    u2 = ux**2 + uy**2
+    value, slope, _ = _evaluate(k, 2 * t)
+    g = ring.b * value / u2**2
+    return g, 2 * ring.b * slope / u2**2 - 4 * g * (ux * dux + uy * duy) / u2
+
+
+def _cusp_polynomial(ring: _Ring) -> _Polynomial:
     """Complex k0, k1, k2 with G = b Im(k0 + k1 s + k2 s^2) / |U|^4, s = e^{2it}."""
     eps = lax.complex(ring.e1, ring.e2)
     g = lax.complex(*ring.lens.shear)
@@ -109,47 +123,72 @@ def _cusp_polynomial(ring: _Ring) -> tuple[Array, Array, Array]:
     return k0, k1, a2 - jnp.conj(eps**2 * p)
 
 
-def _evaluate(k: tuple[Array, Array, Array], angle: Array) -> tuple[Array, Array]:
-    """Im(k0 + k1 s + k2 s^2) at s = e^{i angle}, and its derivative."""
+def _evaluate(k: _Polynomial, angle: Array) -> tuple[Array, Array, Array]:
+    """Im(k0 + k1 s + k2 s^2) at s = e^{i angle}, and two derivatives."""
     k0, k1, k2 = k
     s = lax.complex(jnp.cos(angle), jnp.sin(angle))
-    return (k0 + (k1 + k2 * s) * s).imag, ((k1 + 2 * k2 * s) * s).real
+    first, second = k1 * s, k2 * s**2
+    return (
+        (k0 + first + second).imag,
+        (first + 2 * second).real,
+        -(first + 4 * second).imag,
+    )
 
 
 def _root(
-    f: Callable, low: Array, high: Array, low_positive: Array, wanted: Array
+    f: Callable,
+    low: Array,
+    high: Array,
+    low_positive: Array,
+    wanted: Array,
+    *more: Array,
 ) -> Array:
-    """Zeros of f, which gives value and slope, in brackets; Newton, bisecting if lost.
+    """Zeros of f in brackets, those that are `wanted` in front.
 
-    Brackets that are not `wanted` return something inside.
+    f(t, *more) gives value, slope and curvature.  A step goes to the zero of the
+    parabola, which two zeros close together do not slow down as they do Newton's; where
+    that is outside the bracket, to its middle.  Other brackets return something inside.
     """
-    tolerance = jnp.finfo(low.dtype).eps ** 0.5  # a Newton step so short leaves eps
+    tolerance = jnp.finfo(low.dtype).eps ** 0.5  # a step so short leaves less than eps
 
-    def narrow(state):
-        low, high, t, _, count = state
-        value, slope = f(t)
-        left = (value >= 0) == low_positive
-        low, high = jnp.where(left, t, low), jnp.where(left, high, t)
-        new = t - value / jnp.where(slope == 0, 1, slope)
-        inside = (new > low) & (new < high) & (slope != 0)
-        new = jnp.where(inside, new, (low + high) / 2)
-        done = jnp.where(inside, jnp.abs(new - t), (high - low) / 4) < tolerance
-        return low, high, new, done, count + 1
+    def some(row):
+        low, high, low_positive, wanted, *more = row
 
-    def unfinished(state):
-        *_, done, count = state
-        return (count < _NEWTON_STEPS) & jnp.any(wanted & ~done)
+        def narrow(state):
+            low, high, t, _, count = state
+            value, slope, curvature = f(t, *more)
+            left = (value >= 0) == low_positive  # the zero lies to the right of t
+            low, high = jnp.where(left, t, low), jnp.where(left, high, t)
+            root = jnp.sqrt(jnp.maximum(slope**2 - 2 * value * curvature, 0))
+            down = slope + jnp.where(low_positive, -root, root)
+            new = t - 2 * value / jnp.where(down == 0, 1, down)
+            # next to nothing is inside, too: t is an end, and rounding may step over it
+            short = jnp.abs(new - t) < tolerance
+            inside = ((new > low) & (new < high) | short) & (down != 0)
+            new = jnp.where(inside, jnp.clip(new, low, high), (low + high) / 2)
+            done = jnp.where(inside, short, (high - low) / 4 < tolerance)
+            return low, high, new, done, count + 1
 
-    start = (low, high, (low + high) / 2, jnp.zeros_like(wanted), 0)
-    return lax.while_loop(unfinished, narrow, start)[2]
+        def unfinished(state):
+            *_, done, count = state
+            return (count < _STEPS) & jnp.any(wanted & ~done)
+
+        start = (low, high, (low + high) / 2, jnp.zeros_like(wanted), 0)
+        return lax.while_loop(unfinished, narrow, start)[2]
+
+    # a few at a time: most lenses have no more, and the others' turn then costs nothing
+    rows = [a.reshape(-1, _AT_ONCE) for a in (low, high, low_positive, wanted, *more)]
+    return lax.map(some, tuple(rows)).ravel()
 
 
 def _brackets(
     knots: Array, positive: Array, size: int
 ) -> tuple[Array, Array, Array, Array]:
     """Low, high, sign at low, and whether real, of steps with a change of sign."""
-    (step,) = jnp.nonzero(positive[1:] != positive[:-1], size=size, fill_value=-1)
-    return knots[step], knots[step + 1], positive[step], step >= 0
+    before = jnp.cumsum(positive[1:] != positive[:-1])  # changes up to each step
+    step = (before[None] <= jnp.arange(size)[:, None]).sum(1)
+    real, step = step < len(before), jnp.minimum(step, len(before) - 1)
+    return knots[step], knots[step + 1], positive[step], real
 
 
 def _cusps(ring: _Ring) -> tuple[Array, Array]:
@@ -157,14 +196,14 @@ def _cusps(ring: _Ring) -> tuple[Array, Array]:
     k = _cusp_polynomial(ring)
     dtype = ring.b.dtype
     edges = jnp.linspace(0, 2 * jnp.pi, _KNOTS + 1, dtype=dtype) + 0.01
-    _, slope = _evaluate(k, edges)
+    _, slope, _ = _evaluate(k, edges)
     # two zeros within one step: look where the polynomial turns, too
     left, right = slope[:-1], slope[1:]
     turns = (left >= 0) != (right >= 0)
     part = jnp.where(turns, left / jnp.where(turns, left - right, 1), 0.5)
     inner = edges[:-1] + part * (edges[1:] - edges[:-1])
     knots = jnp.append(jnp.stack([edges[:-1], inner], -1).ravel(), edges[-1])
-    value, _ = _evaluate(k, knots)
+    value, *_ = _evaluate(k, knots)
     low, high, sign, real = _brackets(knots, value >= 0, _CUSPS)
     angle = _root(lambda t: _evaluate(k, t), low, high, sign, real)
     return jnp.where(real, angle, edges[0]) / 2
@@ -184,23 +223,29 @@ def _directions(ring: _Ring) -> tuple[Array, Array]:
     n_low = slope[:-1] * jnp.cos(half) - value[:-1] * jnp.sin(half)
     n_high = slope[1:] * jnp.cos(half) + value[1:] * jnp.sin(half)
 
-    def turning(t):
+    def turning(t, middle):
         f, df = _crossing(ring, t)
-        ux, uy, _, _ = _along(ring, jnp.cos(t), jnp.sin(t))
-        g = ring.b * _evaluate(k, 2 * t)[0] / (ux**2 + uy**2) ** 2
+        g, dg = _bending(ring, k, t)
         c, s = jnp.cos(t - middle), jnp.sin(t - middle)
-        return df * c + f * s, g * c
+        return df * c + f * s, g * c, dg * c - g * s
 
     # with a change of sign in F there is one zero in the arc, and no turning matters
     same = (value[1:] >= 0) == (value[:-1] >= 0)
     wanted = same & ((n_low >= 0) != (n_high >= 0))
-    turn = jnp.where(wanted, _root(turning, low, high, n_low >= 0, wanted), middle)
+    first = jnp.argsort(~wanted)
+    arcs = [a[first] for a in (low, high, n_low >= 0, wanted, middle)]
+    turn = middle.at[first].set(jnp.where(arcs[3], _root(turning, *arcs), arcs[4]))
 
     at_turn, _ = _crossing(ring, turn)
     knots = jnp.append(jnp.stack([low, turn], -1).ravel(), t[-1])
     values = jnp.append(jnp.stack([value[:-1], at_turn], -1).ravel(), value[-1])
     low, high, sign, real = _brackets(knots, values >= 0, _ZEROS)
-    zeros = _root(lambda t: _crossing(ring, t), low, high, sign, real)
+
+    def crossing(t):
+        f, df = _crossing(ring, t)
+        return f, df, _bending(ring, k, t)[0] - f
+
+    zeros = _root(crossing, low, high, sign, real)
 
     # a source exactly behind a round lens: F is zero everywhere, up to rounding
     size = jnp.abs(ring.b) + sum(

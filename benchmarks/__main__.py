@@ -1,0 +1,95 @@
+"""How fast lensjax is, beside the codes that people use today.
+
+    python -m benchmarks [QUESTION ...] [--quick] [--out DIR]
+
+Asks all questions, or those named, each in a process of its own; keeps the figures in
+DIR/<device>.json, where what was not asked stays as it was; and makes the tables and
+plots of docs/benchmarks.md from all such files.  --quick does little work, to see that
+everything runs and is right, and leaves the page alone.
+"""
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+QUESTIONS = (
+    "deflection",
+    "equation",
+    "mocks",
+    "step",
+    "prediction",
+    "beginning",
+    "growth",
+)
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+def ask(question: str, quick: bool) -> dict | None:
+    """One question's result, or None where it failed; its output passes by."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder, "result.json")
+        line = [sys.executable, "-m", f"benchmarks.{question}", "--out", str(out)]
+        done = subprocess.run(
+            [*line, "--quick"] if quick else line, stdout=subprocess.DEVNULL
+        )
+        if done.returncode:
+            print(f"{question}: failed (exit status {done.returncode})", flush=True)
+            return None
+        return json.loads(out.read_text())
+
+
+def file_of(facts: dict) -> str:
+    """Name of the file that keeps a device's figures."""
+    if facts["platform"] == "cpu":
+        return "cpu.json"
+    return re.sub(r"[^a-z0-9]+", "-", facts["device"].lower()).strip("-") + ".json"
+
+
+def main() -> int:
+    """Ask, keep, and make the page; the number of questions that failed."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__.split("\n\n")[0]
+    )
+    parser.add_argument(
+        "questions",
+        nargs="*",
+        metavar="QUESTION",
+        help=f"of {', '.join(QUESTIONS)}; all of them if none is named",
+    )
+    parser.add_argument("--quick", action="store_true", help="little work, no page")
+    parser.add_argument("--out", type=Path, help="folder of the figures")
+    options = parser.parse_args()
+    unknown = set(options.questions) - {*QUESTIONS}
+    if unknown:
+        parser.error(
+            f"no question is named {', '.join(sorted(unknown))}: "
+            f"there are {', '.join(QUESTIONS)}"
+        )
+    from benchmarks import record, report
+
+    folder, failed = options.out or DOCS / "benchmarks", 0
+    for question in options.questions or QUESTIONS:
+        began = time.perf_counter()
+        result = ask(question, options.quick)
+        if result is None:
+            failed += 1
+            continue
+        print(f"{question}: {time.perf_counter() - began:.0f} s", flush=True)
+        if options.quick and not options.out:
+            continue
+        path = folder / file_of(result["facts"])
+        kept = json.loads(path.read_text()) if path.exists() else {}
+        record.write(path, kept | {question: result})
+    if not options.quick and folder == DOCS / "benchmarks":
+        report.make(DOCS)
+        print(f"{DOCS / 'benchmarks.md'} is made anew")
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,54 @@
+"""How cost grows: with points, systems, mocks, rays, pixels, bands and batches.
+
+    python -m benchmarks.growth [--quick] [--out FILE.json]
+
+Seconds are for the whole of the work, compiled before, each size in a process of its
+own; the sizes of one kind take turns.
+"""
+
+from benchmarks import command, deflection, equation, mocks, step
+from benchmarks.record import row
+from benchmarks.turns import Contender, in_turns
+
+SIZES = {
+    "points of a deflection": (10**3, 10**4, 10**5, 10**6, 10**7),
+    "systems of the lens equation": (10**2, 10**3, 10**4, 10**5),
+    "mocks": (1, 8, 64, 256),
+    "rays along a pixel's side": (1, 2, 3, 4, 6, 8),
+    "pixels along a mock's side": (32, 64, 96, 128),
+    "bands of a mock": (1, 2, 4, 8),
+    "images of a training step's batch": (16, 32, 64, 128, 256),
+}
+MOCKS = 16  # where it is not their number that grows
+
+
+def contender(kind: str, size: int) -> Contender:
+    """Work of one size."""
+    make, arguments = {
+        "points of a deflection": (deflection.ours, (1, size)),
+        "systems of the lens equation": (equation.ours, (size,)),
+        "mocks": (mocks.ours, (size, 4)),
+        "rays along a pixel's side": (mocks.ours, (MOCKS, size)),
+        "pixels along a mock's side": (mocks.ours, (MOCKS, 4, size)),
+        "bands of a mock": (mocks.ours, (MOCKS, 4, mocks.SIDE, size)),
+        "images of a training step's batch": (
+            step.ours,
+            (step.kept, 20 * size, size, 1, True),
+        ),
+    }[kind]
+    return Contender(f"{size}", make, arguments)
+
+
+def measure(quick: bool) -> dict:
+    """Rows of every kind and size; seconds a unit of work, times units: the whole."""
+    rows = []
+    for kind, sizes in SIZES.items():
+        if quick:
+            sizes = sizes[:1]
+        for found in in_turns([contender(kind, s) for s in sizes], 1 if quick else 7):
+            rows.append(row(kind, found, size=int(found.name)))
+    return {"rows": rows}
+
+
+if __name__ == "__main__":
+    command.main(__doc__, measure)
