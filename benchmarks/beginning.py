@@ -66,7 +66,7 @@ def training(arguments: list[str], cache: str | None) -> dict:
 
 
 def measure(quick: bool) -> dict:
-    """Rows of imports and of training runs, with a cold and a warm compilation cache."""
+    """Imports and training runs, compilation cache cold and warm."""
     imports: dict[str, list[float]] = {module: [] for module in IMPORTS}
     for _ in range(1 if quick else 7):
         for module in IMPORTS:

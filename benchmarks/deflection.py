@@ -130,8 +130,10 @@ def measure(quick: bool) -> dict:
     """Rows of both kinds of work, each with its largest error."""
     rows = []
     for lenses, points in ((1, 10**6), (256, 64 * 64)):
+        if quick and lenses == 1:
+            continue
         if quick:
-            lenses, points = min(lenses, 4), points // 100
+            lenses, points = 4, points // 100
         column, x, y = inputs(lenses, points)
         truth = textbook.deflection(**column, x=np.float64(x), y=np.float64(y))
         far = np.hypot(x, y)[0] > SOFT

@@ -21,7 +21,7 @@ NEAR = 2e-3  # arcsec in which an image of the dense search must be met
 
 
 def systems(n: int) -> dict[str, np.ndarray]:
-    """Draw n systems with their sources, most of them strongly lensed; fewer are part."""
+    """Draw n systems with sources, most of them strongly lensed; fewer are part."""
     u = np.random.default_rng(5).uniform(size=(MANY, 7)).T[:, :n]
     theta_E, g, turn, along = 0.5 + 2.5 * u[0], 0.1 * u[1], *(2 * np.pi * u[2:4])
     beta = 0.6 * theta_E * np.sqrt(u[4])
@@ -39,7 +39,7 @@ def systems(n: int) -> dict[str, np.ndarray]:
 
 
 def ours(n):
-    """lensjax, all systems in one compiled call, in float32."""
+    """By lensjax in float32, all in one compiled call."""
     import jax
     import jax.numpy as jnp
 
@@ -53,12 +53,17 @@ def ours(n):
     cosmo = cosmology.FlatLambdaCDM(H0, OM0)
     D_dt = cosmology.time_delay_distance(cosmo, Z_LENS, Z_SOURCE)
 
-    @jax.jit
-    @jax.vmap
-    def all_of(lens, beta_x, beta_y):
+    def one(lens, beta_x, beta_y):
         found = images.solve(lens, beta_x, beta_y)
         days = images.arrival_times(lens, found, beta_x, beta_y, D_dt)
         return found.x, found.y, found.magnification, days
+
+    def in_blocks(*rows):
+        return jax.lax.map(lambda row: one(*row), rows, batch_size=1024)
+
+    # a CPU is some 15 % faster with what fits its cache
+    cpu = jax.default_backend() == "cpu"
+    all_of = jax.jit(in_blocks if cpu else jax.vmap(one))
 
     def run():
         return jax.block_until_ready(all_of(lenses, s["beta_x"], s["beta_y"]))

@@ -51,7 +51,7 @@ def scene(k: int) -> dict:
 
 
 def kernels() -> tuple[np.ndarray, np.ndarray]:
-    """Moffat PSFs without the pixel, on the rays' grid, and with it, on pixels; (.., 4)."""
+    """Moffat PSFs (.., 4): without the pixel on the rays' grid, with it on pixels."""
     half = BLUR * RAYS // 2
     axis = np.arange(-half, half + 1) / RAYS * PIXEL
     r2 = (axis[:, None] ** 2 + axis**2)[..., None]
@@ -86,7 +86,7 @@ def _summed(a: np.ndarray, k: int) -> np.ndarray:
 
 
 def ours(n, rays, side=SIDE, bands=4):
-    """lensjax in float32, as in its training step: on a CPU one after the other."""
+    """By lensjax in float32, as in its training step: on a CPU one by one."""
     import jax
     import jax.numpy as jnp
 

@@ -86,7 +86,6 @@ def catalogue_by_pytorch(folder, n):
     import pyarrow as pa
     import pyarrow.parquet as pq
     import torch
-    from astropy.io import fits
 
     from lensjax.predict import TARGETS
 

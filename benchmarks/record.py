@@ -7,10 +7,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
-import jax
-
 from benchmarks.turns import Missing, Timing
-from experiments.provenance import commit
 
 PACKAGES = (
     *("lensjax", "jax", "jaxlib", "flax", "optax", "numpy"),
@@ -20,6 +17,11 @@ PACKAGES = (
 
 def facts() -> dict:
     """Device, versions, commit and load, as plain JSON."""
+    # here: a contender's process, which imports this module, may not want JAX
+    import jax
+
+    from experiments.provenance import commit
+
     device = jax.devices()[0]
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -236,6 +236,7 @@ def _whole(value: int | None) -> str:
 
 
 def markdown(head: list[str], lines: list[list[str]]) -> str:
+    """Make a table."""
     rule = "|" + "---|" * len(head)
     rows = [head, *lines]
     text = ["| " + " | ".join(row) + " |" for row in rows]

@@ -1,0 +1,137 @@
+"""Benchmarks run, say where their figures come from, and fail where an answer is wrong.
+
+Times are not judged: that is for a machine that does nothing else.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import deflection, record, report, turns
+from benchmarks.__main__ import QUESTIONS, file_of
+from benchmarks.turns import Contender, Missing
+
+ROOT = Path(__file__).parent.parent
+
+
+def run(cache, *arguments):
+    environment = os.environ | {
+        "JAX_COMPILATION_CACHE_DIR": cache,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "benchmarks", *arguments],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_every_question_is_answered_quickly_and_rightly(question, cache, tmp_path):
+    done = run(cache, question, "--quick", "--out", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    (file,) = tmp_path.iterdir()
+    assert file.name == "cpu.json"
+    result = json.loads(file.read_text())[question]
+    assert result["quick"] and result["facts"]["versions"]["jax"]
+    for row in result.get("rows", []):
+        # rivals need not be there, lensjax must
+        assert "missing" in row or row["seconds"] > 0
+        assert "missing" not in row or row["who"] not in (*report.OURS, "copy")
+    # what is made of it can be read
+    assert report.TABLES[question](json.loads(file.read_text())).count("|") > 20
+
+
+def test_an_unknown_question_is_told_with_those_that_there_are(cache):
+    done = run(cache, "speed")
+    assert done.returncode == 2
+    assert "speed" in done.stderr and "deflection" in done.stderr
+
+
+def slow(seconds):
+    return lambda: time.sleep(seconds) or np.array([seconds]), 2
+
+
+def broken():
+    raise FloatingPointError("no answer")
+
+
+def absent():
+    import a_code_that_nobody_has  # noqa: F401
+
+
+def test_codes_take_turns_and_times_are_for_one_unit_of_work():
+    found = turns.in_turns(
+        [
+            Contender("quick", slow, (0.02,)),
+            Contender("absent", absent),
+            Contender("slow", slow, (0.1,)),
+        ],
+        turns=3,
+    )
+    quick, missing, other = found
+    assert missing == Missing("absent", "no module a_code_that_nobody_has")
+    assert 0.01 <= quick.least <= quick.seconds < other.seconds
+    assert 0.05 <= other.least and other.turns == 3 and other.units == 2
+    np.testing.assert_array_equal(other.answer, [0.1])
+
+
+def test_a_code_that_fails_ends_the_benchmark_with_its_own_words():
+    with pytest.raises(RuntimeError, match="broken failed(.|\n)*no answer"):
+        turns.in_turns([Contender("broken", broken)], 1)
+
+
+def test_a_fast_wrong_answer_is_no_figure(monkeypatch):
+    def wrong(contenders, turns):
+        half = 4, 40
+        column, x, y = deflection.inputs(*half)
+        answer = 0 * x + column["q"], 0 * y + column["q"]
+        return [turns_timing(answer)]
+
+    def turns_timing(answer):
+        return turns.Timing("hasty", 1e-9, 1e-9, 1, 1, 1e-9, 1, answer)
+
+    monkeypatch.setattr(deflection, "in_turns", wrong)
+    with pytest.raises(SystemExit, match="wrong answer: hasty"):
+        deflection.measure(quick=True)
+
+
+def test_figures_of_a_device_have_a_file_named_after_it():
+    assert file_of({"platform": "cpu", "device": "AMD EPYC"}) == "cpu.json"
+    gpu = {"platform": "gpu", "device": "NVIDIA H100 80GB HBM3"}
+    assert file_of(gpu) == "nvidia-h100-80gb-hbm3.json"
+
+
+def test_the_page_is_what_its_figures_give(tmp_path):
+    shutil.copytree(ROOT / "docs" / "benchmarks", tmp_path / "benchmarks")
+    page = tmp_path / "benchmarks.md"
+    kept = (ROOT / "docs" / "benchmarks.md").read_text()
+    page.write_text(
+        re.sub(r"(<!-- [a-z]+ -->).*?(?=<!-- end)", r"\1", kept, flags=re.S)
+    )
+    assert page.read_text() != kept
+    report.make(tmp_path)
+    assert page.read_text() == kept
+    for image in re.findall(r"\]\((benchmarks/\S+\.png)\)", kept):
+        assert (ROOT / "docs" / image).exists()
+    figures = [
+        json.loads(p.read_text()) for p in (tmp_path / "benchmarks").glob("*.json")
+    ]
+    assert figures and not any(r["quick"] for of in figures for r in of.values())
+
+
+def test_a_question_asked_anew_leaves_the_others_figures(tmp_path):
+    record.write(tmp_path / "sub" / "cpu.json", {"mocks": {"rows": []}})
+    kept = json.loads((tmp_path / "sub" / "cpu.json").read_text())
+    assert kept == {"mocks": {"rows": []}}
+    assert [p.name for p in (tmp_path / "sub").iterdir()] == ["cpu.json"]
