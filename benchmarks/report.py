@@ -9,6 +9,7 @@ import matplotlib
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
+from matplotlib.ticker import NullFormatter
 
 from experiments.page import markdown
 
@@ -260,7 +261,7 @@ def rivals_plot(of: dict, path: Path) -> None:
 
 
 def growth_plot(result: dict, path: Path) -> None:
-    """Time against size for everything that grows, beside a line of slope one."""
+    """Time against size for all that grows, beside what grows with number or area."""
     found = _growth(result)
     columns = 4
     rows = -(-len(found) // columns)
@@ -270,10 +271,18 @@ def growth_plot(result: dict, path: Path) -> None:
     for axes, (kind, points) in zip(grid.flat, found.items(), strict=False):
         size, t = zip(*points, strict=True)
         axes.loglog(size, t, "o-", color="#3b6ea5")
-        axes.loglog(size, [t[-1] * s / size[-1] for s in size], ":", color="grey")
+        power = 2 if "side" in kind else 1
+        straight = [t[-1] * (s / size[-1]) ** power for s in size]
+        axes.loglog(size, straight, ":", color="grey")
         axes.set_title(kind, size=9)
         axes.set_ylabel("time [s]", size=8)
         axes.tick_params(labelsize=8)
+        wide = size[-1] / size[0] > 1000
+        axes.set_xticks(size, [f"{s:,}" if not wide else f"{s:.0e}" for s in size])
+        axes.set_xticks([], minor=True)
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        low, high = math.log10(min(straight + list(t))), math.log10(max(t))
+        axes.set_ylim(10 ** math.floor(low), 10 ** math.ceil(high))
     for axes in list(grid.flat)[len(found) :]:
         axes.set_visible(False)
     figure.savefig(path, dpi=110)
