@@ -6,6 +6,7 @@ Writes a Parquet table, one row a file; what is wrong with a file stands in its 
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from experiments.run import network_settings
 from experiments.sample import survey_of
 from lensjax import checkpoint, predict, train
 from lensjax.batches import Folds
+
+MANY_FILES = 4000  # some fifteen seconds of reading by one core
 
 
 def load(run_dir: Path, settings: config.TrainConfig):
@@ -74,6 +77,14 @@ def _untrained(setup: train.Settings, members: int, keep_best: bool) -> train.St
     return train.start(setup, rows, keep_best)
 
 
+def many(cutouts: str) -> bool:
+    """Whether there are files enough for processes to be worth their start."""
+    try:
+        return len(predict.find(cutouts)) >= MANY_FILES
+    except ValueError:  # told where they are read
+        return False
+
+
 def run(settings: config.PredictConfig) -> int:
     """Read, predict, write; returns the exit status."""
     run_dir = Path(settings.run_dir)
@@ -86,6 +97,9 @@ def run(settings: config.PredictConfig) -> int:
     except (OSError, ValueError) as error:  # CheckpointError is a ValueError
         raise config.ConfigError(f"run_dir: {error}") from error
     facts["run_dir"] = str(run_dir.resolve())
+    processes = settings.processes
+    if processes is None:
+        processes = (os.cpu_count() or 1) if many(settings.cutouts) else 0
     with progress.track("predicting", 0, "cutouts") as update:
         return predict.run(
             model,
@@ -95,6 +109,7 @@ def run(settings: config.PredictConfig) -> int:
             strict=settings.strict,
             overwrite=settings.overwrite,
             batch_size=settings.batch_size,
+            processes=processes,
             provenance=facts,
             progress=lambda done, total: update(done, total=total),
             echo=lambda text: print(

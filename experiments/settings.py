@@ -339,12 +339,15 @@ class PredictConfig:
     cutouts: str = MISSING  # folder, file or glob of FITS cutouts
     out: str = MISSING  # catalogue to write, .parquet
     batch_size: int = 256
+    processes: int | None = None  # that read files; None: one a core if they are many
     strict: bool = False  # exit with status 3 where a cutout has no answer
     overwrite: bool = False
 
     def validate(self) -> None:
         """Raise ConfigError for what cannot work."""
         between("batch_size", self.batch_size, 1, 65_536)
+        if self.processes is not None:
+            between("processes", self.processes, 0, 256)
         if not (Path(self.run_dir) / "config.yaml").is_file():
             raise ConfigError(
                 f"run_dir: {self.run_dir} holds no training run (no config.yaml): "

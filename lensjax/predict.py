@@ -4,12 +4,15 @@ A broken file gets NaN, its flags and a message; it never stops the others.  A b
 argument (nothing to read, a place that cannot be written) stops at once.
 """
 
+import functools
 import glob
 import json
+import multiprocessing
 import os
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any, NamedTuple
@@ -118,7 +121,7 @@ def predict(
     *,
     targets: Sequence[str] = TARGETS,
     batch_size: int = 256,
-    threads: int = 4,
+    processes: int = 0,
     provenance: dict | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Table:
@@ -134,8 +137,10 @@ def predict(
         One file an object; the rows come in this order.
     targets : sequence of str
         The names of the model's five columns.
-    threads : int
-        Files are read ahead, one batch, by so many threads.
+    processes : int
+        Files are read ahead, one batch, by so many processes, which take seconds to
+        start (and want the `__main__` guard of multiprocessing in a script), or by a
+        thread of this one where it is 0.
     provenance : dict
         What is known of the model, for the table's meta.
     progress : callable
@@ -152,14 +157,16 @@ def predict(
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size}: must be 1 or more")
     paths = [os.fspath(p) for p in paths]
+    _check_options({"processes": processes})
     step = min(batch_size, max(1, len(paths)))
     shape = (step, survey.image_size, survey.image_size, len(survey.bands))
     values = np.full((len(paths), len(targets)), np.nan)
     flags: list[dict[str, str]] = []
-    with ThreadPoolExecutor(threads) as pool:
+    load = functools.partial(_load, survey=survey)
+    with _readers(processes) as pool:
 
         def start(at: int):  # a batch ahead, no more: memory does not grow with files
-            return pool.map(lambda p: _load(p, survey), paths[at : at + step])
+            return pool.map(load, paths[at : at + step], chunksize=8)
 
         ahead = start(0)
         for at in range(0, len(paths), step):
@@ -227,9 +234,23 @@ def run(
 
 
 def _check_options(options: dict[str, Any]) -> None:
-    for name in ("batch_size", "threads"):
-        if name in options and options[name] < 1:
-            raise ValueError(f"{name}={options[name]}: must be 1 or more")
+    for name, least in (("batch_size", 1), ("processes", 0)):
+        if options.get(name, least) < least:
+            raise ValueError(f"{name}={options[name]}: must be {least} or more")
+
+
+def _readers(processes: int) -> Executor:
+    """Who reads files: astropy holds Python's lock, so that threads share one core."""
+    if not processes:
+        return ThreadPoolExecutor(1)
+    # spawned: a fork of a process that runs JAX may hang
+    return ProcessPoolExecutor(
+        processes, multiprocessing.get_context("spawn"), _leave_signals_alone
+    )
+
+
+def _leave_signals_alone() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to answer
 
 
 def _is_cutout(name: str) -> bool:
