@@ -53,7 +53,7 @@ def stamps(n: int) -> np.ndarray:
     return rng.normal(size=(n, SIDE, SIDE, 4)).astype(np.float32)
 
 
-def catalogue_by_lensjax(folder, n):
+def catalogue_by_lensjax(folder, n, processes):
     """Files to table as `experiments.predict` does it, from its model on."""
     import jax
     import pyarrow.parquet as pq
@@ -72,6 +72,7 @@ def catalogue_by_lensjax(folder, n):
             out,
             HSC,
             batch_size=BATCH,
+            processes=processes,
             overwrite=True,
             echo=lambda text: None,
         )
@@ -189,12 +190,13 @@ def next_images(n):
 
 def measure(quick: bool) -> dict:
     """Rows of lenses a second, by files, by images in memory and by models."""
-    files, images, turns = (64, 256, 1) if quick else (2048, 4096, 7)
+    files, images, turns = (64, 256, 1) if quick else (4096, 4096, 5)
     rows = []
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place, "cutouts")
         folder.mkdir()
         write_cutouts(folder, files)
+        files_in, cores = (str(folder), files), os.cpu_count() or 1
         alone = [
             Contender("lensjax", network_by_lensjax, (images,)),
             Contender("PyTorch", network_by_pytorch, (images, False)),
@@ -205,8 +207,9 @@ def measure(quick: bool) -> dict:
             )
         works = {
             f"{files:,} FITS files to a table": [
-                Contender("lensjax", catalogue_by_lensjax, (str(folder), files)),
-                Contender("PyTorch", catalogue_by_pytorch, (str(folder), files)),
+                Contender("lensjax", catalogue_by_lensjax, (*files_in, cores)),
+                Contender("lensjax, one core", catalogue_by_lensjax, (*files_in, 0)),
+                Contender("PyTorch", catalogue_by_pytorch, files_in),
             ],
             f"network alone, {images:,} images": alone,
             f"next images and delays, {images:,} lenses": [

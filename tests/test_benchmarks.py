@@ -49,7 +49,7 @@ def test_every_question_is_answered_quickly_and_rightly(question, cache, tmp_pat
         assert "missing" in row or row["seconds"] > 0
         assert "missing" not in row or row["who"] not in (*report.OURS, "copy")
     # what is made of it can be read
-    assert report.TABLES[question](json.loads(file.read_text())).count("|") > 20
+    assert report.TABLES[question](json.loads(file.read_text())).count("|") > 12
 
 
 def test_an_unknown_question_is_told_with_those_that_there_are(cache):
@@ -116,7 +116,9 @@ def test_the_page_is_what_its_figures_give(tmp_path):
     shutil.copytree(ROOT / "docs" / "benchmarks", tmp_path / "benchmarks")
     page = tmp_path / "benchmarks.md"
     kept = (ROOT / "docs" / "benchmarks.md").read_text()
-    emptied = re.sub(r"(<!-- [a-z]+ -->).*?(?=<!-- end)", r"\1", kept, flags=re.S)
+    emptied = re.sub(
+        r"(<!-- (?!end)[a-z]+ -->).*?(?=<!-- end)", r"\1", kept, flags=re.S
+    )
     page.write_text(emptied)
     assert emptied != kept
     report.make(tmp_path)
