@@ -26,7 +26,7 @@ from experiments.sample import survey_of
 from lensjax import checkpoint, predict, train
 from lensjax.batches import Folds
 
-MANY_FILES = 4000  # some fifteen seconds of reading by one core
+MANY_FILES = 2000  # nine seconds of reading by one core; processes take two to start
 
 
 def load(run_dir: Path, settings: config.TrainConfig):

@@ -102,6 +102,14 @@ def test_strict_ends_with_three_and_still_writes(mixed, tmp_path):
     assert predict.run(model, glob, out, HSC, strict=True, echo=str) == 0
 
 
+def test_several_processes_read_what_one_reads(mixed):
+    folder, _ = mixed
+    paths = predict.find(folder)
+    one, two = (predict.predict(model, paths, HSC, processes=n) for n in (0, 2))
+    for name in one.colnames:
+        np.testing.assert_array_equal(one[name], two[name])
+
+
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 256])
 def test_batches_are_invisible_and_of_one_shape(tmp_path, batch_size):
     images, shapes = folder_of(tmp_path / "c", 5), set()
