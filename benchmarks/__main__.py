@@ -71,7 +71,9 @@ def main() -> int:
             f"there are {', '.join(QUESTIONS)}"
         )
     from benchmarks import record, report
+    from experiments.provenance import commit
 
+    begun_at = commit()  # before figures are written, which differ from it
     folder, failed = options.out or DOCS / "benchmarks", 0
     for question in options.questions or QUESTIONS:
         began = time.perf_counter()
@@ -79,6 +81,7 @@ def main() -> int:
         if result is None:
             failed += 1
             continue
+        result["facts"]["commit"] = begun_at
         print(f"{question}: {time.perf_counter() - began:.0f} s", flush=True)
         if options.quick and not options.out:
             continue

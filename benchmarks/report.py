@@ -147,6 +147,9 @@ def aims(of: dict) -> str:
 
     def line(question: str, aim: str, got: float | None, enough: bool) -> None:
         said = "not measured" if got is None else ratio(got)
+        if aim == "-":
+            lines.append([question, aim, said, "-"])
+            return
         lines.append(
             [question, aim, said, "yes" if got is not None and enough else "no"]
         )

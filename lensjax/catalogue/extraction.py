@@ -9,8 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from photutils.segmentation import detect_sources
-from photutils.utils.exceptions import NoDetectionsWarning
 from scipy import ndimage
 
 SMOOTHING = 1.5  # sigma of the Gaussian that images are detected in [pixel]
@@ -53,6 +51,10 @@ def segments(blurred: np.ndarray, noise: float, sigmas: float) -> np.ndarray:
     `LEAST_SNR`, which noise makes everywhere, are dropped.  `noise` is that of a pixel
     of `blurred`.
     """
+    # here: a second to import, which few commands need
+    from photutils.segmentation import detect_sources
+    from photutils.utils.exceptions import NoDetectionsWarning
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NoDetectionsWarning)
         found = detect_sources(blurred, sigmas * noise, LEAST_PIXELS)
