@@ -1,6 +1,7 @@
 # make train  sets everything up and runs the main job; make test  likewise the tests;
 # make bench  likewise the benchmarks, in an environment of their own with the rivals.
-# All need Python 3.11 or newer (PYTHON=... names one) and nothing else.
+# All need Python 3.11 or newer (PYTHON=... names one) and nothing else; without a C++
+# compiler the rivals that PyTorch compiles are told as missing.
 
 VENV ?= .venv
 BENCH ?= .venv-bench

@@ -30,7 +30,7 @@ DOCS = Path(__file__).parent.parent / "docs"
 
 
 def ask(question: str, quick: bool) -> dict | None:
-    """One question's result, or None where it failed; its output passes by."""
+    """One question's result, or None where it failed; what it prints is not shown."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "result.json")
         line = [sys.executable, "-m", f"benchmarks.{question}", "--out", str(out)]
@@ -74,11 +74,21 @@ def main() -> int:
     from experiments.provenance import commit
 
     begun_at = commit()  # before figures are written, which differ from it
-    folder, failed = options.out or DOCS / "benchmarks", 0
+    device = record.facts()["device"]
+    kept_in = DOCS / "benchmarks"
+    folder, failed = (options.out or kept_in).resolve(), 0
+    if options.quick and folder == kept_in.resolve() and options.out:
+        parser.error("--quick figures are not for the docs: give another --out")
     for question in options.questions or QUESTIONS:
         began = time.perf_counter()
         result = ask(question, options.quick)
         if result is None:
+            # what an older state answered is not this one's
+            for path in [] if options.quick else sorted(folder.glob("*.json")):
+                kept = json.loads(path.read_text())
+                if kept.get(question, {}).get("facts", {}).get("device") == device:
+                    kept.pop(question)
+                    record.write(path, kept)
             failed += 1
             continue
         result["facts"]["commit"] = begun_at
@@ -88,7 +98,7 @@ def main() -> int:
         path = folder / file_of(result["facts"])
         kept = json.loads(path.read_text()) if path.exists() else {}
         record.write(path, kept | {question: result})
-    if not options.quick and folder == DOCS / "benchmarks":
+    if not options.quick and folder == kept_in.resolve():
         report.make(DOCS)
         print(f"{DOCS / 'benchmarks.md'} is made anew")
     return failed

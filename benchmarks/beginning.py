@@ -2,18 +2,15 @@
 
     python -m benchmarks.beginning [--quick] [--out FILE.json]
 
-Whole commands as a user starts them.  The first step is over when the first epoch is,
-less what the other steps took at the rate that the run reports; validation counts in.
-How long each program takes to compile is in the other questions' first runs.
+Whole commands as a user starts them, and when their lines on the screen tell that a
+stage is over.  Medians of three runs.
 """
 
-import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
 
 import numpy as np
 
@@ -21,6 +18,13 @@ from benchmarks import command
 from benchmarks.record import require, rounded
 
 IMPORTS = ("jax", "lensjax", "lensjax.train", "experiments.train")
+STAGES = {
+    "settings read": "run ",  # the first line
+    "galaxies": " lens galaxies and ",
+    "systems": "proposals: ",
+    "first step": "training: 0 of ",  # images are kept and the step is compiled
+    "first epoch": "validation loss",
+}
 TRAIN = ["-m", "experiments.train", "fold=3", "epochs=1"]
 
 
@@ -32,37 +36,34 @@ def importing(module: str) -> float:
 
 
 def training(arguments: list[str], cache: str | None) -> dict:
-    """Seconds of a training run to its first step, first epoch and end; its memory."""
+    """Seconds from the start of a run to the end of each stage, and its memory [MB]."""
     environment = dict(os.environ)
     environment.pop("JAX_COMPILATION_CACHE_DIR", None)
     if cache:
         environment["JAX_COMPILATION_CACHE_DIR"] = cache
+    reached = {}
     with tempfile.TemporaryDirectory() as folder:
         line = [sys.executable, *TRAIN, *arguments, f"run_dir={folder}/run"]
-        metrics, began = Path(folder, "run", "metrics.jsonl"), time.perf_counter()
+        began = time.perf_counter()
         process = subprocess.Popen(
-            line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment
+            line, stdout=subprocess.PIPE, text=True, env=environment
         )
-        first = None
-        while True:
-            pid, status, usage = os.wait4(process.pid, os.WNOHANG)
-            if first is None and metrics.exists() and metrics.stat().st_size:
-                first = time.perf_counter() - began
-            if pid:
-                break
-            time.sleep(0.02)
-        end = time.perf_counter() - began
+        for text in process.stdout:
+            for stage, words in STAGES.items():
+                if words in text:
+                    reached.setdefault(stage, time.perf_counter() - began)
+        _, status, usage = os.wait4(process.pid, 0)
+        reached["end"] = time.perf_counter() - began
         process.returncode = os.waitstatus_to_exitcode(status)
         require(process.returncode == 0, f"{' '.join(line)} ends with {status}")
-        record = json.loads(metrics.read_text().splitlines()[0])
-        summary = json.loads(Path(folder, "run", "summary.json").read_text())
-    epoch = np.ravel(summary["systems"]["training"])[0] / record["images_per_second"]
-    return {
-        "first step": rounded(first - epoch),
-        "first epoch": rounded(first),
-        "end": rounded(end),
-        "peak MB": usage.ru_maxrss // 1024,
-    }
+    missing = {*STAGES} - {*reached}
+    require(not missing, f"a training run does not tell of {missing}")
+    return reached | {"peak MB": usage.ru_maxrss // 1024}
+
+
+def median(runs: list[dict]) -> dict:
+    """Medians of several runs."""
+    return {k: rounded(float(np.median([r[k] for r in runs]))) for k in runs[0]}
 
 
 def measure(quick: bool) -> dict:
@@ -75,16 +76,18 @@ def measure(quick: bool) -> dict:
     with tempfile.TemporaryDirectory() as cache:
         # where times are not asked for, what is compiled already may be taken
         found = os.environ.get("JAX_COMPILATION_CACHE_DIR") if quick else None
-        runs = {"small": training(small, found)}
+        runs = {"small": [training(small, found)]}
         if not quick:
-            runs |= {
-                "small, compilation cache filled": training(small, cache),
-                "small, compilation cache used": training(small, cache),
-                "as `make train` has it": training([], None),
-            }
+            training(small, cache)  # fills it
+            used, default = "small, compilation cache used", "as `make train` has it"
+            runs |= {used: [], default: []}
+            for k in range(3):
+                runs["small"] += [training(small, None)] if k else []
+                runs[used].append(training(small, cache))
+                runs[default].append(training([], None))
     return {
         "imports": {k: rounded(float(np.median(v))) for k, v in imports.items()},
-        "runs": runs,
+        "runs": {name: median(several) for name, several in runs.items()},
     }
 
 

@@ -53,7 +53,11 @@ def _version(package: str) -> str | None:
 
 
 def row(work: str, found: Timing | Missing, **more) -> dict:
-    """One code and its work, as the JSON has it; seconds are for one unit of work."""
+    """One code and its work, as the JSON has it.
+
+    `seconds` and `least` are for one unit of work, `first run` is for `units` of them,
+    and `compile` is what it took longer than a later run.
+    """
     if isinstance(found, Missing):
         return {"work": work, "who": found.name, "missing": found.why}
     return {
@@ -64,6 +68,7 @@ def row(work: str, found: Timing | Missing, **more) -> dict:
         "turns": found.turns,
         "units": found.units,
         "first run": rounded(found.first),
+        "compile": rounded(max(found.first - found.seconds * found.units, 0)),
         "peak MB": found.peak_MB,
         **more,
     }

@@ -7,7 +7,6 @@ for all of them.
 """
 
 import multiprocessing
-import os
 import resource
 import time
 import traceback
@@ -26,6 +25,7 @@ class Contender(NamedTuple):
     name: str
     make: Callable  # (*arguments) -> (run, units): run() does that many units of work
     arguments: tuple = ()
+    rival: bool = False  # may be missing, or fail, without an end to the benchmark
 
 
 class Timing(NamedTuple):
@@ -49,9 +49,7 @@ class Missing(NamedTuple):
 
 
 def in_turns(contenders: list[Contender], turns: int) -> list[Timing | Missing]:
-    """Time all contenders; RuntimeError with its traceback where one fails."""
-    # several processes on one accelerator: none may take most of its memory
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    """Time all contenders; RuntimeError, with its words, where one of ours fails."""
     context = multiprocessing.get_context("spawn")
     children, found = {}, {}
     try:
@@ -61,17 +59,22 @@ def in_turns(contenders: list[Contender], turns: int) -> list[Timing | Missing]:
             process.start()
             there.close()
             children[c.name] = process, here
-            found[c.name] = _next(here, c.name)
-        taking_part = [n for n, f in found.items() if not isinstance(f, Missing)]
-        took: dict[str, list[float]] = {name: [] for name in taking_part}
-        peak = dict.fromkeys(taking_part, 0)
+            found[c.name] = _next(here, c)
+        took: dict[str, list[float]] = {c.name: [] for c in contenders}
+        peak = dict.fromkeys(took, 0)
         for _ in range(turns):
-            for name in taking_part:
+            for c in contenders:
+                if isinstance(found[c.name], Missing):
+                    continue
                 time.sleep(REST)
-                _, pipe = children[name]
+                _, pipe = children[c.name]
                 pipe.send("go")
-                seconds, peak[name] = _next(pipe, name)
-                took[name].append(seconds)
+                told = _next(pipe, c)
+                if isinstance(told, Missing):
+                    found[c.name] = told
+                    continue
+                seconds, peak[c.name] = told
+                took[c.name].append(seconds)
     finally:
         for process, pipe in children.values():
             pipe.close()  # the child ends when its pipe does
@@ -99,14 +102,16 @@ def in_turns(contenders: list[Contender], turns: int) -> list[Timing | Missing]:
     return results
 
 
-def _next(pipe, name: str):
+def _next(pipe, contender: Contender):
     try:
         message = pipe.recv()
-    except EOFError as error:
-        raise RuntimeError(f"{name}: its process died") from error
-    if isinstance(message, str):
-        raise RuntimeError(f"{name} failed:\n{message}")
-    return message
+    except EOFError:
+        message = "its process died"
+    if not isinstance(message, str):
+        return message
+    if contender.rival:
+        return Missing(contender.name, message.splitlines()[-1][:200])
+    raise RuntimeError(f"{contender.name} failed:\n{message}")
 
 
 def _work(pipe, contender: Contender) -> None:
@@ -126,8 +131,6 @@ def _work(pipe, contender: Contender) -> None:
             pipe.send((took / runs, peak))
     except EOFError:
         return
-    except ModuleNotFoundError as error:
-        pipe.send(Missing(contender.name, f"no module {error.name}"))
     except Exception:
         pipe.send(traceback.format_exc())
 
@@ -136,4 +139,6 @@ def _host(answer: Any) -> Any:
     """Arrays of any library as numpy's, lists and tuples of them as tuples."""
     if isinstance(answer, list | tuple):
         return tuple(_host(a) for a in answer)
+    if hasattr(answer, "cpu"):  # PyTorch's, which may be on an accelerator
+        answer = answer.cpu()
     return None if answer is None else np.asarray(answer)

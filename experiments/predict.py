@@ -26,6 +26,7 @@ from experiments.sample import survey_of
 from lensjax import checkpoint, predict, train
 from lensjax.batches import Folds
 
+MOST_READERS = 16
 MANY_FILES = 2000  # nine seconds of reading by one core; processes take two to start
 
 
@@ -77,6 +78,13 @@ def _untrained(setup: train.Settings, members: int, keep_best: bool) -> train.St
     return train.start(setup, rows, keep_best)
 
 
+def readers() -> int:
+    """One a core that this process may use, but no more than keep a network busy."""
+    if hasattr(os, "sched_getaffinity"):
+        return min(len(os.sched_getaffinity(0)), MOST_READERS)
+    return min(os.cpu_count() or 1, MOST_READERS)
+
+
 def many(cutouts: str) -> bool:
     """Whether there are files enough for processes to be worth their start."""
     try:
@@ -99,7 +107,7 @@ def run(settings: config.PredictConfig) -> int:
     facts["run_dir"] = str(run_dir.resolve())
     processes = settings.processes
     if processes is None:
-        processes = (os.cpu_count() or 1) if many(settings.cutouts) else 0
+        processes = readers() if many(settings.cutouts) else 0
     with progress.track("predicting", 0, "cutouts") as update:
         return predict.run(
             model,

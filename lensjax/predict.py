@@ -13,6 +13,7 @@ import signal
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any, NamedTuple
@@ -166,11 +167,20 @@ def predict(
     with _readers(processes) as pool:
 
         def start(at: int):  # a batch ahead, no more: memory does not grow with files
-            return pool.map(load, paths[at : at + step], chunksize=8)
+            try:
+                return pool.map(load, paths[at : at + step], chunksize=8)
+            except BrokenProcessPool:
+                return map(load, paths[at : at + step])
+
+        def read(ahead: Iterable[_Row], at: int) -> list[_Row]:
+            try:
+                return list(ahead)
+            except BrokenProcessPool:  # killed, for want of memory perhaps: go on alone
+                return [load(path) for path in paths[at : at + step]]
 
         ahead = start(0)
         for at in range(0, len(paths), step):
-            rows, ahead = list(ahead), start(at + step)
+            rows, ahead = read(ahead, at), start(at + step)
             values[at : at + len(rows)] = _answer(model, rows, shape, targets)
             flags += [dict(row.flags) for row in rows]
             if progress is not None:

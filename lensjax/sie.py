@@ -210,7 +210,8 @@ def _arctangent(
     its derivatives, and float64, by the form that has no frame.
     """
     if jnp.result_type(e1, e2, wx, wy, radius2) == jnp.float32:
-        return _in_frame(e1, e2, wx, wy, radius2)
+        given = (e1, e2, wx, wy, radius2)  # some may be of half precision
+        return _in_frame(*(jnp.asarray(a, jnp.float32) for a in given))
     return _without_frame(e1, e2, wx, wy, radius2)
 
 

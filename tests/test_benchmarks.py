@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import deflection, record, report, turns
+from benchmarks import deflection, equation, record, report, textbook, turns
 from benchmarks.__main__ import QUESTIONS, file_of
 from benchmarks.turns import Contender, Missing
 
@@ -74,36 +74,54 @@ def test_codes_take_turns_and_times_are_for_one_unit_of_work():
     found = turns.in_turns(
         [
             Contender("quick", slow, (0.02,)),
-            Contender("absent", absent),
+            Contender("absent", absent, rival=True),
+            Contender("broken", broken, rival=True),
             Contender("slow", slow, (0.1,)),
         ],
         turns=3,
     )
-    quick, missing, other = found
-    assert missing == Missing("absent", "no module a_code_that_nobody_has")
+    quick, missing, failed, other = found
+    assert isinstance(missing, Missing) and "a_code_that_nobody_has" in missing.why
+    assert failed == Missing("broken", "FloatingPointError: no answer")
     assert 0.01 <= quick.least <= quick.seconds < other.seconds
     assert 0.05 <= other.least and other.turns == 3 and other.units == 2
     np.testing.assert_array_equal(other.answer, [0.1])
 
 
-def test_a_code_that_fails_ends_the_benchmark_with_its_own_words():
-    with pytest.raises(RuntimeError, match="broken failed(.|\n)*no answer"):
-        turns.in_turns([Contender("broken", broken)], 1)
+@pytest.mark.parametrize("make", [broken, absent])
+def test_where_our_own_code_fails_the_benchmark_ends_with_its_words(make):
+    with pytest.raises(RuntimeError, match="ours failed(.|\n)*(no answer|nobody_has)"):
+        turns.in_turns([Contender("ours", make)], 1)
 
 
-def test_a_fast_wrong_answer_is_no_figure(monkeypatch):
-    def wrong(contenders, turns):
-        half = 4, 40
-        column, x, y = deflection.inputs(*half)
-        answer = 0 * x + column["q"], 0 * y + column["q"]
-        return [turns_timing(answer)]
+@pytest.mark.parametrize("wrong", [0.0, np.nan])
+def test_a_fast_wrong_answer_is_no_figure(monkeypatch, wrong):
+    def hasty(contenders, **_):
+        column, x, y = deflection.inputs(*contenders[0].arguments)
+        right = textbook.deflection(**column, x=np.float64(x), y=np.float64(y))
+        answer = right[0], wrong * right[1]
+        return [turns.Timing("hasty", 1e-9, 1e-9, 1, 1, 1e-9, 1, answer)]
 
-    def turns_timing(answer):
-        return turns.Timing("hasty", 1e-9, 1e-9, 1, 1, 1e-9, 1, answer)
-
-    monkeypatch.setattr(deflection, "in_turns", wrong)
+    monkeypatch.setattr(deflection, "in_turns", hasty)
     with pytest.raises(SystemExit, match="wrong answer: hasty"):
         deflection.measure(quick=True)
+
+
+def test_lost_doubled_and_misplaced_images_are_seen():
+    run, n = equation.ours(20, blocks=False)
+    x, y, mu, days = (np.array(a) for a in run())
+    good = equation.judged((x, y, mu, days), n)
+    assert good["lost"] == good["more"] == 0 and good["miss"] < 1e-4
+    assert good["magnification"] < 1e-3
+    lost = x.copy()
+    lost[3, 0] = np.nan
+    assert equation.judged((lost, y, mu, days), n)["lost"] == 1
+    doubled = [a.copy() for a in (x, y, mu)]
+    for a in doubled:
+        a[3, 6] = a[3, 0]
+    assert equation.judged((*doubled, days), n)["more"] == 1
+    assert equation.judged((x + 0.01, y, mu, days), n)["miss"] > equation.MISS
+    assert equation.judged((x, y, -mu, days), n)["magnification"] > 1
 
 
 def test_figures_of_a_device_have_a_file_named_after_it():

@@ -2,6 +2,7 @@
 
 import json
 import os
+from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -108,6 +109,24 @@ def test_several_processes_read_what_one_reads(mixed):
     one, two = (predict.predict(model, paths, HSC, processes=n) for n in (0, 2))
     for name in one.colnames:
         np.testing.assert_array_equal(one[name], two[name])
+
+
+def test_when_the_processes_die_the_rest_is_read_without_them(mixed, monkeypatch):
+    class Dying:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def map(self, load, paths, chunksize):
+            yield load(paths[0])
+            raise BrokenProcessPool
+
+    folder, flags = mixed
+    monkeypatch.setattr(predict, "_readers", lambda processes: Dying())
+    table = predict.predict(model, predict.find(folder), HSC, batch_size=4, processes=2)
+    assert dict(zip(table["id"], table["flags"], strict=True)) == flags
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 256])

@@ -227,6 +227,17 @@ def test_deflection_is_the_gradient_of_the_potential(dtype, rng):
     )
 
 
+@pytest.mark.parametrize("half", ["float16", "bfloat16"])
+@pytest.mark.parametrize("e", [0.0, 0.25])
+def test_a_lens_of_half_precision_takes_positions_of_single(half, e):
+    lens = jax.tree.map(lambda a: jnp.asarray(a, half), SIE(1.0, e, e / 2, 0.0, 0.0))
+    x, y = jnp.float32([0.7, -1.2]), jnp.float32([0.1, 2.0])
+    with jax.numpy_dtype_promotion("standard"):
+        seen = sie.deflect(lens, x, y)
+        same = sie.deflect(jax.tree.map(jnp.float32, lens), x, y)
+    np.testing.assert_allclose(seen, same, rtol=2e-2)
+
+
 def test_divergence_is_twice_the_convergence_and_curl_is_nil(dtype, rng):
     lens, x, y = draw(rng, dtype, 50)
 
