@@ -79,28 +79,25 @@ def main() -> int:
     folder, failed = (options.out or kept_in).resolve(), 0
     if options.quick and folder == kept_in.resolve() and options.out:
         parser.error("--quick figures are not for the docs: give another --out")
+    keep = options.out or not options.quick
     for question in options.questions or QUESTIONS:
         began = time.perf_counter()
         result = ask(question, options.quick)
-        if result is None:
-            # what an older state answered is not this one's
-            for path in [] if options.quick else sorted(folder.glob("*.json")):
-                kept = json.loads(path.read_text())
+        failed += result is None
+        if result is not None:
+            print(f"{question}: {time.perf_counter() - began:.0f} s", flush=True)
+            result["facts"]["commit"] = begun_at
+        if keep and result is not None:
+            path = folder / file_of(result["facts"])
+            record.write(path, record.read(path) | {question: result})
+        elif keep:  # what an older state answered is not this one's
+            for path in sorted(folder.glob("*.json")):
+                kept = record.read(path)
                 if kept.get(question, {}).get("facts", {}).get("device") == device:
                     kept.pop(question)
                     record.write(path, kept)
-            failed += 1
-            continue
-        result["facts"]["commit"] = begun_at
-        print(f"{question}: {time.perf_counter() - began:.0f} s", flush=True)
-        if options.quick and not options.out:
-            continue
-        path = folder / file_of(result["facts"])
-        kept = json.loads(path.read_text()) if path.exists() else {}
-        record.write(path, kept | {question: result})
-    if not options.quick and folder == kept_in.resolve():
-        report.make(DOCS)
-        print(f"{DOCS / 'benchmarks.md'} is made anew")
+        if keep and folder == kept_in.resolve():  # at once: the rest may be cut short
+            report.make(DOCS)
     return failed
 
 

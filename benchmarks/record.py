@@ -85,6 +85,11 @@ def require(condition: bool, claim: str) -> None:
         raise SystemExit(f"wrong answer: {claim}")
 
 
+def read(path: Path) -> dict:
+    """A device's results by question; none where there is no file yet."""
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
 def write(path: Path, results: dict) -> None:
     """Results as JSON that one can read and compare line by line."""
     path.parent.mkdir(parents=True, exist_ok=True)

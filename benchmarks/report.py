@@ -1,6 +1,5 @@
 """docs/benchmarks.md: tables and plots, made from the figures in docs/benchmarks/."""
 
-import json
 import math
 import re
 from pathlib import Path
@@ -11,6 +10,7 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 from matplotlib.ticker import NullFormatter
 
+from benchmarks import record
 from experiments.page import markdown
 
 UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
@@ -41,7 +41,7 @@ def make(docs: Path) -> None:
 def devices_in(docs: Path) -> dict[str, dict]:
     """Figures of each device, by the name of its file; a CPU's come first."""
     paths = sorted((docs / "benchmarks").glob("*.json"))
-    found = {p.stem: json.loads(p.read_text()) for p in paths}
+    found = {p.stem: record.read(p) for p in paths}
     return dict(sorted(found.items(), key=lambda item: item[0] != "cpu"))
 
 
