@@ -75,7 +75,7 @@ def rendered(n: int):
     from experiments.sample import catalogue_of, rendering_of, sample_of
     from lensjax.batches import Data
 
-    lenses, sources = min(LENSES, n), 100
+    lenses, sources = min(LENSES, n), min(100, n // 2)
     drawn = [f"size={n}", f"n_lenses={lenses}", f"n_sources={sources}", "once=false"]
     composed = config.compose("sample", [*drawn, "out=nowhere"])
     chosen = config.typed(composed, config.DrawConfig)

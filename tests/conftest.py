@@ -1,5 +1,7 @@
 """A strict house: nothing promoted silently, several devices, both precisions."""
 
+import os
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,11 +15,17 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory):
-    """What one test compiled the others, and the commands they start, need not."""
-    folder = str(tmp_path_factory.mktemp("cache"))
-    jax.config.update("jax_compilation_cache_dir", folder)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-    return folder
+    """What one test compiled no other, of any worker, nor a command it starts, need."""
+    folder = tmp_path_factory.getbasetemp()
+    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    options = {
+        "jax_compilation_cache_dir": str(folder / "compiled"),
+        "jax_persistent_cache_min_compile_time_secs": 0.1,
+        "jax_compilation_cache_max_size": 2**33,  # with a limit comes a lock
+    }
+    for name, value in options.items():
+        jax.config.update(name, value)
+        os.environ[name.upper()] = str(value)
 
 
 @pytest.fixture(params=["float32", "float64"])

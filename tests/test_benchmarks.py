@@ -4,7 +4,6 @@ Times are not judged: that is for a machine that does nothing else.
 """
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -22,23 +21,18 @@ from benchmarks.turns import Contender, Missing
 ROOT = Path(__file__).parent.parent
 
 
-def run(cache, *arguments):
-    environment = os.environ | {
-        "JAX_COMPILATION_CACHE_DIR": cache,
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
-    }
+def run(*arguments):
     return subprocess.run(
         [sys.executable, "-m", "benchmarks", *arguments],
         cwd=ROOT,
-        env=environment,
         capture_output=True,
         text=True,
     )
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
-def test_every_question_is_answered_quickly_and_rightly(question, cache, tmp_path):
-    done = run(cache, question, "--quick", "--out", str(tmp_path))
+def test_every_question_is_answered_quickly_and_rightly(question, tmp_path):
+    done = run(question, "--quick", "--out", str(tmp_path))
     assert done.returncode == 0, done.stderr
     (file,) = tmp_path.iterdir()
     assert file.name == "cpu.json"
@@ -52,8 +46,8 @@ def test_every_question_is_answered_quickly_and_rightly(question, cache, tmp_pat
     assert report.TABLES[question](json.loads(file.read_text())).count("|") > 12
 
 
-def test_an_unknown_question_is_told_with_those_that_there_are(cache):
-    done = run(cache, "speed")
+def test_an_unknown_question_is_told_with_those_that_there_are():
+    done = run("speed")
     assert done.returncode == 2
     assert "speed" in done.stderr and "deflection" in done.stderr
 

@@ -113,7 +113,7 @@ class Run(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def tiny(cache, tmp_path_factory):
+def tiny(tmp_path_factory):
     """The main job, once."""
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     caught, said = [], []
@@ -133,16 +133,11 @@ def tiny(cache, tmp_path_factory):
     return Run(folder, *caught, "\n".join(said))
 
 
-def started(code, cache, **options):
+def started(code, **options):
     """Python code in a process of its own, with the tests' settings of JAX."""
     return subprocess.Popen(
         [sys.executable, "-c", code],
         cwd=Path(__file__).parent,
-        env=os.environ
-        | {
-            "JAX_COMPILATION_CACHE_DIR": cache,
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
-        },
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -416,12 +411,12 @@ sys.exit(t.train_command.run(settings))
 """
 
 
-def test_signals_to_the_process_lose_and_repeat_nothing(tiny, cache, tmp_path):
+def test_signals_to_the_process_lose_and_repeat_nothing(tiny, tmp_path):
     folder = tmp_path / "run"
     code = CHILD.replace("sys.argv[1]", repr(str(folder)))
     for signum, status in ((signal.SIGTERM, 143), (signal.SIGKILL, -9)):
         enough = len(read(folder / "metrics.jsonl")) + 1000
-        process = started(code, cache)
+        process = started(code)
         try:
             wait_for(partial(longer, folder / "metrics.jsonl", enough), process)
             time.sleep(np.random.default_rng().random())
