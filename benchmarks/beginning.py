@@ -74,7 +74,7 @@ def measure(quick: bool) -> dict:
             imports[module].append(importing(module))
     small = ["size=400", "n_lenses=100", "n_sources=60"]
     if quick:
-        small = ["size=100", "n_lenses=20", "n_sources=20", "batch_size=8"]
+        small = ["size=80", "n_lenses=80", "n_sources=40", "batch_size=8"]
     with tempfile.TemporaryDirectory() as cache:
         # where times are not asked for, what is compiled already may be taken
         found = os.environ.get("JAX_COMPILATION_CACHE_DIR") if quick else None

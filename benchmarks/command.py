@@ -26,7 +26,9 @@ def main(about: str, measure: Callable[[bool], dict]) -> None:
     began, facts = time.perf_counter(), record.facts()
     os.environ[PLATFORM] = facts["platform"]
     with tempfile.TemporaryDirectory() as nothing_compiled:
-        if not options.quick:  # the time to compile is asked for
+        if options.quick:  # numba takes longer to compile than a few systems take
+            os.environ["NUMBA_DISABLE_JIT"] = "1"
+        else:  # the time to compile is asked for
             os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
             os.environ["TORCHINDUCTOR_CACHE_DIR"] = f"{nothing_compiled}/torch"
             os.environ["NUMBA_CACHE_DIR"] = f"{nothing_compiled}/numba"

@@ -53,7 +53,7 @@ def main() -> None:
     options = parser.parse_args()
 
     trained = config.from_yaml(options.run / "config.yaml", config.TrainConfig)
-    model = predict.load(options.run, trained)
+    model = predict.of_run(options.run).answer
     settings = replace(trained, data=options.data, size=options.systems)
     catalogue, listing = catalogue_of(settings)
     systems = sample_of(settings, catalogue, listing).systems

@@ -7,11 +7,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
 import numpy as np
 
 from experiments import config
 from experiments.sample import survey_of
+from lensjax import network
 from lensjax.batches import Folds
 from lensjax.catalogue import Catalogue, Listing
 from lensjax.network import Architecture
@@ -59,8 +59,7 @@ def network_settings(settings: config.TrainConfig) -> Settings:
             channels=tuple(settings.channels),
             dense=tuple(settings.dense),
             dropout=settings.dropout,
-            # a GPU's own convolutions are its fastest, a CPU's are not
-            convolution="tiles" if jax.default_backend() == "cpu" else "lax",
+            convolution=network.convolution_here(),
         ),
     )
 
