@@ -26,6 +26,7 @@ from experiments.settings import (
     ConfigError,
     DrawConfig,
     EvaluateConfig,
+    ExportConfig,
     GridConfig,
     IngestConfig,
     PaperConfig,
@@ -45,6 +46,7 @@ SCHEMAS: dict[str, type] = {
     "predict": PredictConfig,
     "ingest": IngestConfig,
     "evaluate": EvaluateConfig,
+    "export": ExportConfig,
     "grid": GridConfig,
     "paper": PaperConfig,
 }

@@ -47,6 +47,14 @@ def widths(name: str, value: Any, least: int) -> tuple[int, ...]:
     return values
 
 
+def _check_run(key: str, folder: Any) -> None:
+    if not (Path(str(folder)) / "config.yaml").is_file():
+        raise ConfigError(
+            f"{key}: {folder} holds no training run (no config.yaml): train one with "
+            "python -m experiments.train run_dir=DIR"
+        )
+
+
 @dataclass
 class SampleConfig:
     """A sample of mock systems."""
@@ -335,9 +343,10 @@ class PaperConfig:
 class PredictConfig:
     """`python -m experiments.predict`."""
 
-    run_dir: str = MISSING  # a finished (or running) training run
+    run_dir: str | None = None  # a run; None: the network that comes with lensjax
     cutouts: str = MISSING  # folder, file or glob of FITS cutouts
     out: str = MISSING  # catalogue to write, .parquet
+    weights: str | None = None  # instead of a run: a name or a .safetensors file
     batch_size: int = 256
     processes: int | None = None  # that read files; None: one a core if they are many
     strict: bool = False  # exit with status 3 where a cutout has no answer
@@ -348,11 +357,35 @@ class PredictConfig:
         between("batch_size", self.batch_size, 1, 65_536)
         if self.processes is not None:
             between("processes", self.processes, 0, 256)
-        if not (Path(self.run_dir) / "config.yaml").is_file():
-            raise ConfigError(
-                f"run_dir: {self.run_dir} holds no training run (no config.yaml): "
-                "train one with python -m experiments.train run_dir=DIR"
-            )
+        if self.run_dir is None:
+            return
+        if self.weights is not None:
+            raise ConfigError("weights and run_dir are both given: leave one out")
+        _check_run("run_dir", self.run_dir)
+
+
+@dataclass
+class ExportConfig:
+    """`python -m experiments.export`."""
+
+    run_dir: str = MISSING  # a finished training run that has a final network
+    out: str = MISSING  # file to write, .safetensors; its card goes beside it, .md
+    name: str | None = None  # of the network; without it that of the file
+    overwrite: bool = False
+
+    def validate(self) -> None:
+        """Raise ConfigError for what cannot work."""
+        _check_run("run_dir", self.run_dir)
+        out = Path(self.out)
+        if out.suffix != ".safetensors":
+            raise ConfigError(f"out: {out} must end in .safetensors")
+        if not out.parent.is_dir():
+            raise ConfigError(f"out: there is no folder {out.parent}: make it first")
+        for path in (out, out.with_suffix(".md")):
+            if path.exists() and not self.overwrite:
+                raise ConfigError(
+                    f"out: {path} exists: pass overwrite=true or another name"
+                )
 
 
 @dataclass
@@ -370,11 +403,7 @@ class EvaluateConfig:
             ("run_dir", self.run_dir),
             *(("beside", other) for other in self.beside),
         ):
-            if not (Path(str(folder)) / "config.yaml").is_file():
-                raise ConfigError(
-                    f"{key}: {folder} holds no training run (no config.yaml): train "
-                    "one with python -m experiments.train run_dir=DIR"
-                )
+            _check_run(key, folder)
 
 
 @dataclass

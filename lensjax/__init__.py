@@ -23,6 +23,7 @@ _MODULES = (
     "plots",
     "population",
     "predict",
+    "pretrained",
     "psf",
     "sample",
     "shear",

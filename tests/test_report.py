@@ -15,6 +15,7 @@ import pytest
 from test_experiments import (
     TINY,
     assert_same_bits,
+    copied,
     draw_nothing,
     galaxies,
     losses,
@@ -23,11 +24,12 @@ from test_experiments import (
 )
 
 from experiments import evaluate as evaluate_command
+from experiments import export as export_command
 from experiments import predict as predict_command
-from experiments import progress, summary
+from experiments import progress, summary, trained
 from experiments import train as train_command
-from experiments.config import ConfigError, EvaluateConfig
-from lensjax import catalogue, checkpoint, tables, train
+from experiments.config import ConfigError, EvaluateConfig, ExportConfig
+from lensjax import catalogue, checkpoint, pretrained, tables, train
 from lensjax.train import TARGETS
 
 WHOLE = replace(TINY, fold="all", final=True, epochs=2)
@@ -68,13 +70,8 @@ def test_the_test_set_is_judged_once_and_by_the_final_network(finished):
     part = catalogue.split(listing.lens_id)
     tested = np.flatnonzero(part[sample.systems.lens_index] == -1)
     assert table["id"].tolist() == [f"{n:010d}" for n in tested]
-    state = predict_command._saved(
-        finished.folder / "final" / "checkpoints",
-        train_command.network_settings(WHOLE),
-        1,
-        keep_best=False,
-    )
-    params = jax.tree.map(lambda a: jnp.asarray(a[0]), train.judged(state))
+    params = trained.final(finished.folder, WHOLE)
+    params = jax.tree.map(lambda a: jnp.asarray(a[0]), params)
     images = train_command.batches.render_all(
         sample.systems, galaxies()[0], train_command.rendering_of(WHOLE, listing)
     )[tested]
@@ -132,7 +129,7 @@ def test_a_stop_in_the_final_stage_loses_nothing(finished, cache, tmp_path):
     assert losses(folder) == losses(finished.folder)
     assert losses(folder / "final") == losses(finished.folder / "final")
     one, other = (
-        predict_command._saved(
+        trained._saved(
             f / "final" / "checkpoints",
             train_command.network_settings(WHOLE),
             1,
@@ -144,7 +141,7 @@ def test_a_stop_in_the_final_stage_loses_nothing(finished, cache, tmp_path):
 
 
 def test_predict_takes_the_final_network(finished):
-    model = predict_command.load(finished.folder, WHOLE)
+    model = predict_command.of_run(finished.folder).answer
     catalogue_, listing, sample = galaxies()
     images = train_command.batches.render_all(
         jax.tree.map(lambda a: a[:30], sample.systems),
@@ -199,3 +196,43 @@ def test_a_run_that_is_not_there_or_not_done(tmp_path):
         settings.validate()
     with pytest.raises(ConfigError, match="no held_out.parquet: let the run finish"):
         evaluate_command.run(EvaluateConfig(str(tmp_path)))
+
+
+def test_a_final_network_in_a_file_answers_as_its_run(finished, tmp_path, capsys):
+    out = tmp_path / "mine.safetensors"
+    settings = ExportConfig(str(finished.folder), str(out))
+    settings.validate()
+    assert export_command.run(settings) == 0
+    model = pretrained.load(out)
+    catalogue_, listing, sample = galaxies()
+    images = train_command.batches.render_all(
+        jax.tree.map(lambda a: a[:30], sample.systems),
+        catalogue_,
+        train_command.rendering_of(WHOLE, listing),
+    )
+    expected = predict_command.of_run(finished.folder).answer(images)
+    np.testing.assert_allclose(pretrained.answer(model, images), expected, rtol=1e-5)
+    # what it says of itself is what the run came to
+    summary_ = json.loads((finished.folder / "summary.json").read_text())["final"]
+    assert model.about["test"]["loss"] == summary_["test_loss"]
+    assert model.about["trained on"]["systems"] == summary_["systems"]["training"]
+    theta_E = np.asarray(sample.systems.sie.theta_E)
+    np.testing.assert_allclose(
+        model.about["ranges"]["theta_E"], [theta_E.min(), theta_E.max()], rtol=5e-3
+    )
+    card = out.with_suffix(".md").read_text()
+    assert card.startswith("# mine\n") and "not on real ones" in card
+    with pytest.raises(ConfigError, match="exists: pass overwrite=true"):
+        settings.validate()
+
+
+def test_only_a_run_with_a_final_network_is_exported(finished, tmp_path):
+    folder = copied(
+        finished, tmp_path / "run", "config.yaml", "provenance.json"
+    ).run_dir
+    with pytest.raises(ConfigError, match="has no final network: .*final=true"):
+        export_command.run(ExportConfig(folder, str(tmp_path / "a.safetensors")))
+    with pytest.raises(ConfigError, match="must end in .safetensors"):
+        ExportConfig(folder, str(tmp_path / "a.pt")).validate()
+    with pytest.raises(ConfigError, match="no folder"):
+        ExportConfig(folder, str(tmp_path / "no" / "a.safetensors")).validate()

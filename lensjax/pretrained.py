@@ -1,0 +1,237 @@
+"""Trained networks: one small file each, and those that come with lensjax.
+
+    model = pretrained.load("uniform-5")  # or the path of a file that `save` wrote
+    answers = pretrained.answer(model, images)  # (n, 64, 64, 4) counts -> (n, 5)
+
+A file is safetensors.  Its tensors are the parameters by name ("conv1.kernel"); its
+header's "lensjax" is a JSON text of all else: what the network sees, what its answers
+mean, what it was trained on and how well it does (`Model.about`, `card`).
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import safetensors
+from jax import Array
+from safetensors.numpy import save as serialize
+
+from lensjax import network, survey, train
+from lensjax.network import Architecture
+from lensjax.survey import Survey
+
+DEFAULT = "uniform-5"
+FOLDER = Path(__file__).parent / "weights"
+SUFFIX = ".safetensors"
+
+MEANINGS = {
+    "x": ("arcsec", "centre of the mass, from the image's centre towards +x"),
+    "y": ("arcsec", "centre of the mass, from the image's centre towards +y"),
+    "ex": ("", "(1 - q^2) / (1 + q^2) cos 2 phi, phi from +x towards +y"),
+    "ey": ("", "(1 - q^2) / (1 + q^2) sin 2 phi"),
+    "theta_E": ("arcsec", "Einstein radius of kappa = theta_E / ((1 + q) r)"),
+}
+"""Unit and meaning of each of `train.TARGETS`."""
+
+_FORMAT = 1
+_SHAPE = ("size", "bands", "channels", "kernel", "dense", "outputs")  # of a network
+
+
+class Model(NamedTuple):
+    """A trained network and all that is known of it."""
+
+    name: str
+    params: dict
+    setup: train.Settings  # of which only `train.answer`'s part counts
+    survey: Survey  # whose images it sees
+    about: dict  # plain JSON: "trained on", "ranges", "test", "provenance", ...
+
+
+def names() -> list[str]:
+    """Names of the networks that come with lensjax."""
+    return sorted(path.stem for path in FOLDER.glob(f"*{SUFFIX}"))
+
+
+def load(name: str | os.PathLike = DEFAULT) -> Model:
+    """A network by its name (see `names`), or from a file.
+
+    Raises ValueError, with what is wrong, for a name that is not there and for a file
+    that is damaged, no file of `save`, or of a later version of lensjax.
+    """
+    path = _find(name)
+    try:
+        with safetensors.safe_open(path, "numpy") as file:
+            header = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (OSError, safetensors.SafetensorError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    try:
+        about = json.loads(header["lensjax"])
+        if about["format"] != _FORMAT:
+            raise ValueError(f"{path} has format {about['format']}, not {_FORMAT}")
+        if about["sha256"] != _digest(tensors):
+            raise ValueError(f"{path} is damaged: its SHA-256 has changed")
+        architecture = Architecture(
+            **{k: _tuple(v) for k, v in about["architecture"].items()},
+            convolution=network.convolution_here(),
+        )
+        setup = train.Settings(
+            scaling=about["scaling"],
+            zero_point=about["zero_point"],
+            architecture=architecture,
+        )
+        seen_by = survey.named(about["survey"])
+        params = _nested(tensors)
+        _check(path, params, architecture)
+        return Model(about["name"], params, setup, seen_by, about)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path} is no network of lensjax: {error!r}") from error
+
+
+@partial(jax.jit, static_argnames="setup")
+def _answer(params: dict, images: Array, setup: train.Settings) -> Array:
+    return train.answer(params, images, setup)
+
+
+def answer(model: Model, images: Array) -> Array:
+    """Outputs (n, 5), in the order of `train.TARGETS`.
+
+    images (n, side, side, band): counts of the model's survey, bands in its order.
+    """
+    return _answer(model.params, images, model.setup)
+
+
+def save(path: str | os.PathLike, params: dict, about: Mapping[str, Any]) -> None:
+    """Write a network: whole, or not at all.
+
+    about: plain JSON with name, survey, scaling, zero_point and architecture (a dict of
+    `Architecture`'s fields but the last two), and whatever shall be known of it.
+    """
+    tensors = {
+        ".".join(str(k.key) for k in keys): np.ascontiguousarray(leaf, np.float32)
+        for keys, leaf in jax.tree_util.tree_leaves_with_path(params)
+    }
+    whole = {"format": _FORMAT, **about, "sha256": _digest(tensors)}
+    header = {"lensjax": json.dumps(whole, allow_nan=False)}
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(serialize(tensors, header))
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def described(architecture: Architecture) -> dict:
+    """The part of an architecture that `save` wants."""
+    return {k: v for k, v in architecture._asdict().items() if k in _SHAPE}
+
+
+def summary(model: Model) -> str:
+    """One sentence: what the network was trained on."""
+    on, (low, high) = model.about["trained on"], model.about["ranges"]["theta_E"]
+    return (
+        f"{model.name}: trained on {on['systems']:,} mocks of the {on['catalogue']}, "
+        f"theta_E {low:g} to {high:g} arcsec"
+    )
+
+
+def card(model: Model) -> str:
+    """What one should know before using a network, as Markdown."""
+    about = model.about
+    on, test, came = about["trained on"], about["test"], about["provenance"]
+    columns = ("bias", "half_width", "rms", "r2")
+    merits = [
+        [f"{name} [{unit}]" if unit else name, who, *(f"{m[k]:.3f}" for k in columns)]
+        for name, (unit, _) in MEANINGS.items()
+        for who, by_name in test["merits"].items()
+        for m in [by_name[name]]
+    ]
+    ranges = [
+        [k, f"{low:g}", f"{high:g}"] for k, (low, high) in about["ranges"].items()
+    ]
+    meanings = [[name, unit or "-", text] for name, unit, text in about["targets"]]
+    losses = [[who, f"{value:.4f}"] for who, value in test["loss"].items()]
+    side, size = model.survey.image_size, network.count_parameters(model.params)
+    lines = [
+        f"# {model.name}",
+        f"A network of {size:,} parameters (the paper's: Schuldt et al. 2021), that "
+        "answers an SIE for an image.",
+        f"    python -m experiments.predict weights={model.name} cutouts=DIR out=FILE",
+        about["warning"],
+        "## What it sees",
+        f"Cutouts of {model.survey.name}: {side} x {side} pixels of "
+        f"{model.survey.pixel_scale} arcsec, bands {', '.join(model.survey.bands)} in "
+        f"this order, counts of zero point {model.setup.zero_point:g}; it takes the "
+        f"scaling `{model.setup.scaling}` of them itself.",
+        "## What it answers",
+        _table(["answer", "unit", "meaning"], meanings),
+        "## What it was trained on",
+        f"{on['systems']:,} mocks of the {on['catalogue']} ({on['lens_galaxies']:,} "
+        f"lens galaxies, {on['sources']:,} sources), for {on['epochs']} epochs:",
+        f"    {on['command']}",
+        "with a sample of these ranges:",
+        _table(["", "least", "largest"], ranges),
+        f"Commit {came['commit']}, {came['created'][:10]}, {came['device']}, jax "
+        f"{came['versions']['jax']}.",
+        "## How well it does",
+        f"On {test['systems']:,} mocks of lens galaxies that it never saw. "
+        "*Light only* and *prior mean* know nothing of the arcs, or of the image.",
+        _table(["answer", "by", "bias", "half width", "RMS", "R^2"], merits),
+        _table(["by", "loss"], losses),
+    ]
+    return "\n\n".join(line for line in lines if line) + "\n"
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _find(name: str | os.PathLike) -> Path:
+    if str(name) in names():
+        return FOLDER / f"{name}{SUFFIX}"
+    path = Path(name)
+    if path.suffix != SUFFIX:
+        raise ValueError(
+            f"no network is named {str(name)!r}: there are {', '.join(names())}, or "
+            f"give the path of a file ending in {SUFFIX}"
+        )
+    return path
+
+
+def _digest(tensors: Mapping[str, np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for key in sorted(tensors):
+        digest.update(key.encode())
+        digest.update(np.ascontiguousarray(tensors[key]).tobytes())
+    return digest.hexdigest()
+
+
+def _nested(tensors: Mapping[str, np.ndarray]) -> dict:
+    params: dict = {}
+    for key, tensor in tensors.items():
+        layer, _, part = key.partition(".")
+        params.setdefault(layer, {})[part] = tensor
+    return params
+
+
+def _check(path: Path, params: dict, architecture: Architecture) -> None:
+    """Raise ValueError unless the parameters are this architecture's, and finite."""
+    init = partial(network.init, config=architecture)
+    wanted = jax.eval_shape(init, jax.random.key(0))
+    shapes = [jax.tree.map(lambda a: a.shape, tree) for tree in (params, wanted)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(f"{path}: shapes {shapes[0]}, its architecture {shapes[1]}")
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params)):
+        raise ValueError(f"{path}: a parameter is not finite")
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
