@@ -22,6 +22,7 @@ QUESTIONS = (
     "equation",
     "mocks",
     "step",
+    "stages",
     "prediction",
     "beginning",
     "growth",

@@ -126,6 +126,24 @@ def beginnings(of: dict) -> str:
     )
 
 
+def stages(of: dict) -> str:
+    """Time of each stage of a step with mocks in it, beside its two floors."""
+    found = of["stages"]
+    head = ["stage", "time", "share", "operations", "arithmetic alone", "bytes"]
+    head += ["memory alone", "time over the larger", "memory of the process"]
+    total = found["rows"][-1]["whole"]
+    lines = []
+    for r in found["rows"]:
+        floor = max(r["arithmetic"], r["memory"])
+        line = [r["who"], seconds(r["seconds"]), f"{r['seconds'] / total:.0%}"]
+        line += [f"{r['operations']:.2g}", seconds(r["arithmetic"])]
+        line += [f"{r['bytes']:.2g}", seconds(r["memory"])]
+        line += [ratio(r["seconds"] / floor) if floor > 0 else "-"]
+        lines.append([*line, f"{r['peak MB']:,} MB"])
+    rates = ", ".join(f"{v:.2g} {k}" for k, v in found["rates"].items())
+    return markdown(head, lines) + f"\n{seconds(total)} in all; {rates}\n"
+
+
 def growths(of: dict) -> str:
     """Time of the whole work at every size, and the slope between the last two."""
     head = ["what grows", "time at each size", "slope at the end"]
@@ -316,6 +334,7 @@ TABLES = {
     )(of, "equation"),
     "mocks": lambda of: compared(("RMS error [sky noise]", "rms", ".2g"))(of, "mocks"),
     "step": lambda of: compared()(of, "step"),
+    "stages": stages,
     "prediction": lambda of: compared()(of, "prediction"),
     "beginning": beginnings,
     "growth": growths,

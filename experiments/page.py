@@ -12,6 +12,7 @@ from experiments.report import quantiles
 from experiments.run import write
 from experiments.settings import PAPER_ROWS
 
+ENDLESS = "-endless"  # ends the name of a row's record that was trained so
 MAIN = ("natural-5", "natural_wide-5", "uniform-5")  # of section 4
 
 
@@ -138,9 +139,34 @@ def runs(records: dict[str, dict]) -> str:
             f"{sum(r['seconds']) / 60:.0f}",
             f"{r['device']}, commit {r['commit']}",
         ]
-        for name in ROWS
-        if (r := records.get(name))
+        for name, r in records.items()
     ]
+    return markdown(head, lines)
+
+
+def endless(records: dict[str, dict]) -> str:
+    """Rows that were trained on a finite sample and on fresh systems, side by side."""
+    head = ["network", "trained on", "images seen", "loss", "arcs removed"]
+    head += ["theta_E half width", "RMS", "R^2"]
+    lines = []
+    for name in ROWS:
+        if name + ENDLESS not in records:
+            continue
+        for r, what in (
+            (records.get(name), "{:,} systems, again and again"),
+            (records[name + ENDLESS], "fresh systems"),
+        ):
+            if r is None:
+                continue
+            m = r["answers"]["network"]["merits"]["theta_E"]
+            seen = r["epochs"] * (r["trained on"] // r["batch_size"]) * r["batch_size"]
+            line = [f"`{name}`", what.format(r["trained on"]), f"{seen:,}"]
+            line += [
+                _form(r["test loss"].get(who), ".4f")
+                for who in ("network", "network, arcs removed")
+            ]
+            line += [_form(m[k], ".3f") for k in ("half_width", "rms", "r2")]
+            lines.append(line)
     return markdown(head, lines)
 
 
@@ -161,6 +187,7 @@ TABLES = {
     "errors": errors,
     "bins": bins,
     "next images": next_images,
+    "endless": endless,
     "runs": runs,
 }
 
@@ -188,8 +215,9 @@ def fill(
 
 def records_in(folder: Path) -> dict[str, dict]:
     """Records of runs by the row that they are of."""
-    found = [json.loads((folder / f"{n}.json").read_text()) for n in PAPER_ROWS
-             if (folder / f"{n}.json").exists()]  # fmt: skip
+    names = [name + end for name in PAPER_ROWS for end in ("", ENDLESS)]
+    paths = [folder / f"{name}.json" for name in names]
+    found = [json.loads(path.read_text()) for path in paths if path.exists()]
     return {r["row"]: r for r in found}
 
 

@@ -86,7 +86,7 @@ def record(run_dir: Path) -> dict:
             "experiments.evaluate"
         ) from error
     return {
-        "row": name,
+        "row": name + (page.ENDLESS if settings.endless else ""),
         "command": command(settings),
         "systems": summary["systems"]["sample"],
         "trained on": final["systems"]["training"],
@@ -119,7 +119,7 @@ def _rounded(value, digits: int = 5):
 
 def settings_of(name: str, settings: config.PaperConfig) -> TrainConfig:
     """The run that stands for a row, at the scale that was asked for."""
-    row = ROWS[name]
+    row, kind = ROWS[name], page.ENDLESS if settings.endless else ""
     systems = row.systems or ROWS[row.sample].systems
     keys = [
         f"sample={row.sample}",
@@ -134,7 +134,8 @@ def settings_of(name: str, settings: config.PaperConfig) -> TrainConfig:
         f"seed={settings.seed}",
         "fold=all",
         "final=true",
-        f"run_dir={Path(settings.out) / name}",
+        f"endless={settings.endless}",
+        f"run_dir={Path(settings.out) / name}{kind}",
         *row.extra,
     ]
     for key in ("n_lenses", "n_sources"):

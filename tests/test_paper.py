@@ -1,5 +1,6 @@
 """The paper's networks: what runs for each, and the page that compares."""
 
+import json
 import re
 from pathlib import Path
 
@@ -60,6 +61,26 @@ def test_every_row_is_a_run_that_is_known_again_by_its_settings(name):
     again = config.typed(config.compose("train", words[3:]), TrainConfig)
     again.run_dir = settings.run_dir
     assert again == settings  # the printed command is the run
+
+
+def test_a_row_trained_on_fresh_systems_stands_beside_its_finite_sample(tmp_path):
+    asked = PaperConfig(endless=True)
+    settings = paper.settings_of("natural-5", asked)
+    assert settings.endless and settings.run_dir == "runs/paper/natural-5-endless"
+    assert paper.name_of(settings) == "natural-5"
+    assert "endless=true" in paper.command(settings)
+    fresh = made("natural-5-endless")
+    fresh["answers"]["network"]["merits"]["theta_E"] = MERIT | {"rms": 0.2}
+    for record in (made("natural-5"), fresh, made("uniform")):
+        (tmp_path / f"{record['row']}.json").write_text(json.dumps(record))
+    records = page.records_in(tmp_path)
+    assert [*records] == ["natural-5", "natural-5-endless", "uniform"]
+    _, _, finite, endless = page.endless(records).splitlines()
+    seen = 7 * (700 // 32) * 32  # epochs of whole batches
+    assert "700 systems, again" in finite and f"| {seen:,} |" in finite
+    assert "fresh systems" in endless and f"| {seen:,} |" in endless
+    assert "0.250" in finite and "0.200" in endless
+    assert page.runs(records).count("python -m x") == 3
 
 
 def test_uniform_rows_alone_are_told_whether_galaxies_serve_once():
