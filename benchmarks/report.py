@@ -59,7 +59,7 @@ def _device(name: str, of: dict) -> str:
 def seconds(value: float) -> str:
     """A time in the unit that suits it, three digits."""
     for size, unit in UNITS:
-        if value >= size:
+        if abs(value) >= size:
             return f"{value / size:.3g} {unit}"
     return f"{value / UNITS[-1][0]:.2g} {UNITS[-1][1]}"
 
@@ -138,7 +138,7 @@ def stages(of: dict) -> str:
         line = [r["who"], seconds(r["seconds"]), f"{r['seconds'] / total:.0%}"]
         line += [f"{r['operations']:.2g}", seconds(r["arithmetic"])]
         line += [f"{r['bytes']:.2g}", seconds(r["memory"])]
-        line += [ratio(r["seconds"] / floor) if floor > 0 else "-"]
+        line += [ratio(r["seconds"] / floor) if min(floor, r["seconds"]) > 0 else "-"]
         lines.append([*line, f"{r['peak MB']:,} MB"])
     rates = ", ".join(f"{v:.2g} {k}" for k, v in found["rates"].items())
     return markdown(head, lines) + f"\n{seconds(total)} in all; {rates}\n"

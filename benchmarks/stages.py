@@ -81,6 +81,10 @@ def program(stage: str, at_once: bool):
 
     upto, rendering = STAGES.index(stage), Rendering(HSC, mocks.STAMP_PIXEL)
     setup, rays = step.settings(BATCH), mock.SUPERSAMPLING
+    if at_once:
+        setup = setup._replace(
+            architecture=setup.architecture._replace(convolution="lax")
+        )
 
     def one(row, catalogue):
         image, source, kernel = system.stamps(row, catalogue, rendering)
