@@ -4,6 +4,7 @@ Images are kept in memory, or rendered when they are wanted; in endless training
 are of systems drawn within the step.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -146,7 +147,7 @@ def render_all(
     """Images (N, n, n, band) of a whole sample, to keep in memory."""
     some = jax.jit(render, static_argnums=2)
     n, size = len(systems.number), rendering.survey.image_size
-    images = np.empty((n, size, size, len(rendering.survey.bands)), np.float32)
+    images = _aligned((n, size, size, len(rendering.survey.bands)))
 
     def one(first):
         # the last block starts early rather than be of another shape
@@ -157,4 +158,12 @@ def render_all(
 
     for done in blocks.ahead(one, range(0, n, block)):
         progress(done)
-    return jnp.asarray(images)
+    return jax.device_put(images)
+
+
+def _aligned(shape: tuple[int, ...]) -> np.ndarray:
+    """Memory (float32) that JAX on a CPU takes as its own where it would else copy."""
+    size, edge = 4 * math.prod(shape), 64
+    whole = np.empty(size + edge, np.uint8)
+    start = -whole.ctypes.data % edge
+    return whole[start : start + size].view(np.float32).reshape(shape)
