@@ -78,7 +78,11 @@ def main(name: str, task: Callable[[Any], int | None]) -> None:
             raise SystemExit(status)
 
     if any(a.startswith("-") for a in arguments):
-        sys.argv += _sweep_folders(arguments) if name in SWEPT else []
+        # hydra's parser wants all key=value in one piece
+        keys = [a for a in arguments if "=" in a and a[0] != "-"]
+        flags = [a for a in arguments if a not in keys]
+        folders = _sweep_folders(arguments) if name in SWEPT else []
+        sys.argv[1:] = flags + keys + folders
         # hydra.main takes the job's name from its function
         job.__name__ = name
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(job)()

@@ -168,8 +168,9 @@ def test_a_wrong_setting_is_found_before_jax_is_loaded():
 def test_help_and_hydras_own_flags(tmp_path):
     done, _ = command("train", "--help")
     assert done.returncode == 0 and "0 to 4, or all" in done.stdout
-    done, _ = command("train", "--cfg", "job", "fold=2", cwd=tmp_path)
-    assert done.returncode == 0 and "fold: 2" in done.stdout
+    for line in (["--cfg", "job", "fold=2"], ["fold=2", "seed=1", "--cfg", "job"]):
+        done, _ = command("train", *line, cwd=tmp_path)
+        assert done.returncode == 0 and "fold: 2" in done.stdout, done.stderr
 
 
 def test_a_small_share_is_a_cap_and_not_none():
