@@ -72,26 +72,31 @@ def load(name: str | os.PathLike = DEFAULT) -> Model:
     except (OSError, safetensors.SafetensorError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
     try:
-        about = json.loads(header["lensjax"])
-        if about["format"] != _FORMAT:
-            raise ValueError(f"{path} has format {about['format']}, not {_FORMAT}")
-        if about["sha256"] != _digest(tensors):
-            raise ValueError(f"{path} is damaged: its SHA-256 has changed")
-        architecture = Architecture(
-            **{k: _tuple(v) for k, v in about["architecture"].items()},
-            convolution=network.convolution_here(),
-        )
-        setup = train.Settings(
-            scaling=about["scaling"],
-            zero_point=about["zero_point"],
-            architecture=architecture,
-        )
-        seen_by = survey.named(about["survey"])
-        params = _nested(tensors)
-        _check(path, params, architecture)
-        return Model(about["name"], params, setup, seen_by, about)
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{path} is no network of lensjax: {error!r}") from error
+        return _model(header, tensors)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: no network of lensjax ({error!r})") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _model(header: Mapping[str, str], tensors: dict[str, np.ndarray]) -> Model:
+    about = json.loads(header["lensjax"])
+    if about["format"] != _FORMAT:
+        raise ValueError(f"format {about['format']}, not {_FORMAT}")
+    if about["sha256"] != _digest(about, tensors):
+        raise ValueError("damaged: its SHA-256 has changed")
+    architecture = Architecture(
+        **{k: _tuple(v) for k, v in about["architecture"].items()},
+        convolution=network.convolution_here(),
+    )
+    setup = train.Settings(
+        scaling=about["scaling"],
+        zero_point=about["zero_point"],
+        architecture=architecture,
+    )
+    params = _nested(tensors)
+    _check(params, architecture)
+    return Model(about["name"], params, setup, survey.named(about["survey"]), about)
 
 
 @partial(jax.jit, static_argnames="setup")
@@ -117,7 +122,8 @@ def save(path: str | os.PathLike, params: dict, about: Mapping[str, Any]) -> Non
         ".".join(str(k.key) for k in keys): np.ascontiguousarray(leaf, np.float32)
         for keys, leaf in jax.tree_util.tree_leaves_with_path(params)
     }
-    whole = {"format": _FORMAT, **about, "sha256": _digest(tensors)}
+    whole = {"format": _FORMAT, **about}
+    whole["sha256"] = _digest(whole, tensors)
     header = {"lensjax": json.dumps(whole, allow_nan=False)}
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
@@ -206,8 +212,10 @@ def _find(name: str | os.PathLike) -> Path:
     return path
 
 
-def _digest(tensors: Mapping[str, np.ndarray]) -> str:
-    digest = hashlib.sha256()
+def _digest(about: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 of all that a file says but this."""
+    rest = {key: value for key, value in about.items() if key != "sha256"}
+    digest = hashlib.sha256(json.dumps(rest, sort_keys=True).encode())
     for key in sorted(tensors):
         digest.update(key.encode())
         digest.update(np.ascontiguousarray(tensors[key]).tobytes())
@@ -222,15 +230,15 @@ def _nested(tensors: Mapping[str, np.ndarray]) -> dict:
     return params
 
 
-def _check(path: Path, params: dict, architecture: Architecture) -> None:
+def _check(params: dict, architecture: Architecture) -> None:
     """Raise ValueError unless the parameters are this architecture's, and finite."""
     init = partial(network.init, config=architecture)
     wanted = jax.eval_shape(init, jax.random.key(0))
     shapes = [jax.tree.map(lambda a: a.shape, tree) for tree in (params, wanted)]
     if shapes[0] != shapes[1]:
-        raise ValueError(f"{path}: shapes {shapes[0]}, its architecture {shapes[1]}")
+        raise ValueError(f"shapes {shapes[0]}, its architecture {shapes[1]}")
     if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params)):
-        raise ValueError(f"{path}: a parameter is not finite")
+        raise ValueError("a parameter is not finite")
 
 
 def _tuple(value: Any) -> Any:

@@ -64,8 +64,12 @@ def test_every_flipped_byte_of_the_numbers_is_seen(file, rng):
         broken = bytearray(whole)
         broken[place] ^= 1 << rng.integers(8)
         file.write_bytes(broken)
-        with pytest.raises(ValueError, match="small.safetensors is damaged"):
+        with pytest.raises(ValueError, match="small.safetensors: damaged"):
             pretrained.load(file)
+    # and of what is said of them
+    file.write_bytes(whole.replace(b"27.0", b"29.0"))
+    with pytest.raises(ValueError, match="small.safetensors: damaged"):
+        pretrained.load(file)
 
 
 def test_what_is_no_network_of_lensjax_is_told_as_such(file, params, tmp_path):
@@ -81,6 +85,12 @@ def test_what_is_no_network_of_lensjax_is_told_as_such(file, params, tmp_path):
     refused(tmp_path / "absent.safetensors", "cannot be read")
     safetensors.numpy.save_file({"a": np.zeros(3)}, file)
     refused(file, "no network of lensjax")
+    safetensors.numpy.save_file({"a": np.zeros(3)}, file, {"lensjax": "{"})
+    refused(file, "delimiter|property name")
+    pretrained.save(file, params, about(survey="HCS"))
+    refused(file, "did you mean HSC")
+    pretrained.save(file, params, about(architecture={"size": 4}))
+    refused(file, "too small")
     pretrained.save(file, params, about(format=2))
     refused(file, "format 2, not 1")
     pretrained.save(file, params, about(architecture={"size": 24, "channels": [3]}))
