@@ -27,10 +27,8 @@ STAGES = (
 )
 LEARNT = STAGES[5:]  # whose programs answer with the loss
 MATRIX = 4096  # of the large product
-NUMBERS = {
-    True: 2**22,
-    False: 2**26,
-}  # of the copy: on a CPU in its cache, as stages are
+# of the copy; on a CPU it stays in the cache, as mocks do
+NUMBERS, IN_CACHE = 2**26, 2**22
 
 
 def batch(n: int):
@@ -75,7 +73,7 @@ def program(stage: str, at_once: bool):
     import jax.numpy as jnp
     import optax
 
-    from lensjax import lens, mock, psf, system, train
+    from lensjax import lens, mock, system, train
     from lensjax.survey import HSC
     from lensjax.system import Rendering
 
@@ -87,21 +85,21 @@ def program(stage: str, at_once: bool):
         )
 
     def one(row, catalogue):
+        if upto >= 4:
+            return system.render(row, catalogue, rendering)
         image, source, kernel = system.stamps(row, catalogue, rendering)
+        scene = system.mass_of(row), row.beta_x, row.beta_y, source
         if upto == 0:
             return image.sum() + kernel.sum() + source.image.sum()
-        mass, at = system.mass_of(row), (row.beta_x, row.beta_y)
         if upto == 1:
             n = (HSC.image_size + 2 * mock.MARGIN) * rays
             grid = mock.ray_grid(n, HSC.pixel_scale / rays, image.dtype)
-            x, y = lens.ray_shoot(mass, *grid)
+            x, y = lens.ray_shoot(scene[0], *grid)
             return image.sum() + kernel.sum() + source.image.sum() + (x + y).sum()
-        light = mock.lensed(mass, *at, source, HSC, rays)
         if upto == 2:
+            light = mock.lensed(*scene, HSC, rays)
             return image.sum() + kernel.sum() + light.sum()
-        arcs = psf.blur_and_sample(light, kernel, rays) * source.flux[None, None]
-        arcs = arcs[mock.MARGIN : -mock.MARGIN, mock.MARGIN : -mock.MARGIN]
-        return image.sum() + arcs.sum() if upto == 3 else image + arcs
+        return image.sum() + mock.arcs(*scene, kernel, HSC, rays).sum()
 
     def made(systems, catalogue):
         if at_once:
@@ -117,10 +115,10 @@ def program(stage: str, at_once: bool):
         images = made(systems, catalogue)
         if stage not in LEARNT:
             return images.sum()
-        if upto == 5:
+        if stage == LEARNT[0]:
             return mean_loss(params, images, systems)
         loss, gradient = jax.value_and_grad(mean_loss)(params, images, systems)
-        if upto == 6:
+        if stage == LEARNT[1]:
             return loss, gradient
         rule = train.optimizer(setup, 0.001)
         update, momentum = rule.update(gradient, momentum, params)
@@ -192,11 +190,11 @@ def measure(quick: bool) -> dict:
     """Rows of stages; seconds are a stage's own, `whole` those up to it."""
     n = 2 if quick else BATCH
     stages = (STAGES[0], STAGES[-2]) if quick else STAGES
-    scale = 8 if quick else 1
+    numbers, scale = IN_CACHE if command.on_cpu() else NUMBERS, 8 if quick else 1
     rates = in_turns(
         [
             Contender("product", product, (MATRIX // scale,)),
-            Contender("copy", copy, (NUMBERS[command.on_cpu()] // scale,)),
+            Contender("copy", copy, (numbers // scale,)),
         ],
         1 if quick else 7,
     )

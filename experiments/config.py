@@ -79,7 +79,7 @@ def main(name: str, task: Callable[[Any], int | None]) -> None:
 
     if any(a.startswith("-") for a in arguments):
         # hydra's parser wants all key=value in one piece
-        keys = [a for a in arguments if "=" in a and a[0] != "-"]
+        keys = _overrides(arguments)
         flags = [a for a in arguments if a not in keys]
         folders = _sweep_folders(arguments) if name in SWEPT else []
         sys.argv[1:] = flags + keys + folders
@@ -99,6 +99,11 @@ def _sweep_folders(arguments: list[str]) -> list[str]:
     return [named] + ([f"hydra.sweep.dir={folder}"] if folder else [])
 
 
+def _overrides(arguments: list[str]) -> list[str]:
+    """The arguments that are key=value, hydra's own flags left out."""
+    return [a for a in arguments if "=" in a and a[0] != "-"]
+
+
 def check(name: str) -> list[str]:
     """The command's arguments; exits at once where they cannot work, or are --help.
 
@@ -113,7 +118,7 @@ def check(name: str) -> list[str]:
         raise SystemExit(0)
     try:
         if any(a.startswith("-") for a in arguments):
-            _check_keys(name, [a for a in arguments if "=" in a and a[0] != "-"])
+            _check_keys(name, _overrides(arguments))
         else:
             typed(compose(name, arguments), SCHEMAS[name])
     except ConfigError as error:

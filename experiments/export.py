@@ -18,10 +18,11 @@ import jax
 import numpy as np
 
 from experiments import paper, progress, trained
+from experiments.page import markdown
 from experiments.run import network_settings, write
 from experiments.sample import survey_of
 from experiments.summary import COLUMNS
-from lensjax import pretrained, tables, train
+from lensjax import network, predict, pretrained, tables, train
 
 RANGES = {
     **{name: COLUMNS[name] for name in train.TARGETS},
@@ -50,7 +51,10 @@ def about(run_dir: Path, settings: config.TrainConfig, name: str) -> dict:
         "scaling": setup.scaling,
         "zero_point": setup.zero_point,
         "architecture": pretrained.described(setup.architecture),
-        "targets": [[t, *pretrained.MEANINGS[t]] for t in train.TARGETS],
+        "targets": [
+            [t, predict.UNITS[COLUMNS[t]] or "", predict.DESCRIPTIONS[COLUMNS[t]]]
+            for t in train.TARGETS
+        ],
         "trained on": {
             "systems": final["systems"]["training"],
             "catalogue": origin,
@@ -76,6 +80,53 @@ def about(run_dir: Path, settings: config.TrainConfig, name: str) -> dict:
     }
 
 
+def card(model: pretrained.Model) -> str:
+    """What one should know before using a network, as Markdown."""
+    about = model.about
+    on, test, came = about["trained on"], about["test"], about["provenance"]
+    columns = ("bias", "half_width", "rms", "r2")
+    merits = [
+        [f"{name} [{unit}]" if unit else name, who, *(f"{m[k]:z.3f}" for k in columns)]
+        for name, unit, _ in about["targets"]
+        for who, by_name in test["merits"].items()
+        for m in [by_name[name]]
+    ]
+    ranges = [
+        [k, f"{low:g}", f"{high:g}"] for k, (low, high) in about["ranges"].items()
+    ]
+    meanings = [[name, unit or "-", text] for name, unit, text in about["targets"]]
+    losses = [[who, f"{value:.4f}"] for who, value in test["loss"].items()]
+    side, size = model.survey.image_size, network.count_parameters(model.params)
+    lines = [
+        f"# {model.name}",
+        f"A network of {size:,} parameters (the paper's: Schuldt et al. 2021), that "
+        "answers an SIE for an image.",
+        f"    python -m experiments.predict weights={model.name} cutouts=DIR out=FILE",
+        about["warning"],
+        "## What it sees",
+        f"Cutouts of {model.survey.name}: {side} x {side} pixels of "
+        f"{model.survey.pixel_scale} arcsec, bands {', '.join(model.survey.bands)} in "
+        f"this order, counts of zero point {model.setup.zero_point:g}; it takes the "
+        f"scaling `{model.setup.scaling}` of them itself.",
+        "## What it answers",
+        markdown(["answer", "unit", "meaning"], meanings),
+        "## What it was trained on",
+        f"{on['systems']:,} mocks of the {on['catalogue']} ({on['lens_galaxies']:,} "
+        f"lens galaxies, {on['sources']:,} sources), for {on['epochs']} epochs:",
+        f"    {on['command']}",
+        "with a sample of these ranges:",
+        markdown(["", "least", "largest"], ranges),
+        f"Commit {came['commit']}, {came['created'][:10]}, {came['device']}, jax "
+        f"{came['versions']['jax']}.",
+        "## How well it does",
+        f"On {test['systems']:,} mocks of lens galaxies that it never saw. "
+        "*Light only* and *prior mean* know nothing of the arcs, or of the image.",
+        markdown(["answer", "by", "bias", "half width", "RMS", "R^2"], merits),
+        markdown(["by", "loss"], losses),
+    ]
+    return "\n\n".join(line.rstrip() for line in lines if line) + "\n"
+
+
 def run(settings: config.ExportConfig) -> int:
     """Write the file and its card; returns the exit status."""
     run_dir, out = Path(settings.run_dir), Path(settings.out)
@@ -88,12 +139,15 @@ def run(settings: config.ExportConfig) -> int:
                 "final=true, to its end"
             )
         told = about(run_dir, own, settings.name or out.stem)
-        pretrained.save(out, jax.tree.map(lambda a: a[0], params), told)
-        write(out.with_suffix(".md"), pretrained.card(pretrained.load(out)))
     except config.ConfigError:
         raise
     except (OSError, ValueError, KeyError) as error:
         raise config.ConfigError(f"run_dir: {run_dir}: {error}") from error
+    try:
+        pretrained.save(out, jax.tree.map(lambda a: a[0], params), told)
+        write(out.with_suffix(".md"), card(pretrained.load(out)))
+    except OSError as error:
+        raise config.ConfigError(f"out: {out} was not written: {error}") from error
     progress.say(f"{out}: {out.stat().st_size:,} bytes; {out.with_suffix('.md')}")
     return 0
 

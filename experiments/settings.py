@@ -358,11 +358,10 @@ class PredictConfig:
         between("batch_size", self.batch_size, 1, 65_536)
         if self.processes is not None:
             between("processes", self.processes, 0, 256)
-        if self.run_dir is None:
-            return
-        if self.weights is not None:
-            raise ConfigError("weights and run_dir are both given: leave one out")
-        _check_run("run_dir", self.run_dir)
+        if self.run_dir is not None:
+            if self.weights is not None:
+                raise ConfigError("weights and run_dir are both given: leave one out")
+            _check_run("run_dir", self.run_dir)
 
 
 @dataclass

@@ -47,7 +47,7 @@ ELLIPTICITY_LIMIT = 0.999
 """|e| is clipped here: q = 0.022, the largest that still has a finite deflection."""
 
 SUFFIXES = (".fits", ".fit", ".fits.gz", ".fit.gz")
-_UNITS = {
+UNITS = {
     "theta_E_arcsec": "arcsec",
     "ex": None,
     "ey": None,
@@ -56,7 +56,7 @@ _UNITS = {
     "q": None,
     "phi_rad": "rad",
 }
-_DESCRIPTIONS = {
+DESCRIPTIONS = {
     "theta_E_arcsec": "Einstein radius of kappa = theta_E / ((1 + q) r)",
     "ex": "(1 - q^2) / (1 + q^2) cos 2 phi",
     "ey": "(1 - q^2) / (1 + q^2) sin 2 phi",
@@ -375,11 +375,11 @@ def _table(
     }
     table = Table()
     table["id"] = Column(ids, dtype=object)
-    for name, unit in _UNITS.items():
+    for name, unit in UNITS.items():
         table[name] = Column(columns[name].astype(np.float32), unit=unit)
     for name, values in text.items():
         table[name] = Column(values, dtype=object)
-    for name, description in _DESCRIPTIONS.items():
+    for name, description in DESCRIPTIONS.items():
         table[name].description = description
     table.meta = {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -5,7 +5,7 @@
 
 A file is safetensors.  Its tensors are the parameters by name ("conv1.kernel"); its
 header's "lensjax" is a JSON text of all else: what the network sees, what its answers
-mean, what it was trained on and how well it does (`Model.about`, `card`).
+mean, what it was trained on and how well it does (`Model.about`).
 """
 
 import hashlib
@@ -29,15 +29,6 @@ from lensjax.survey import Survey
 DEFAULT = "uniform-5"
 FOLDER = Path(__file__).parent / "weights"
 SUFFIX = ".safetensors"
-
-MEANINGS = {
-    "x": ("arcsec", "centre of the mass, from the image's centre towards +x"),
-    "y": ("arcsec", "centre of the mass, from the image's centre towards +y"),
-    "ex": ("", "(1 - q^2) / (1 + q^2) cos 2 phi, phi from +x towards +y"),
-    "ey": ("", "(1 - q^2) / (1 + q^2) sin 2 phi"),
-    "theta_E": ("arcsec", "Einstein radius of kappa = theta_E / ((1 + q) r)"),
-}
-"""Unit and meaning of each of `train.TARGETS`."""
 
 _FORMAT = 1
 _SHAPE = ("size", "bands", "channels", "kernel", "dense", "outputs")  # of a network
@@ -146,58 +137,6 @@ def summary(model: Model) -> str:
         f"{model.name}: trained on {on['systems']:,} mocks of the {on['catalogue']}, "
         f"theta_E {low:g} to {high:g} arcsec"
     )
-
-
-def card(model: Model) -> str:
-    """What one should know before using a network, as Markdown."""
-    about = model.about
-    on, test, came = about["trained on"], about["test"], about["provenance"]
-    columns = ("bias", "half_width", "rms", "r2")
-    merits = [
-        [f"{name} [{unit}]" if unit else name, who, *(f"{m[k]:.3f}" for k in columns)]
-        for name, (unit, _) in MEANINGS.items()
-        for who, by_name in test["merits"].items()
-        for m in [by_name[name]]
-    ]
-    ranges = [
-        [k, f"{low:g}", f"{high:g}"] for k, (low, high) in about["ranges"].items()
-    ]
-    meanings = [[name, unit or "-", text] for name, unit, text in about["targets"]]
-    losses = [[who, f"{value:.4f}"] for who, value in test["loss"].items()]
-    side, size = model.survey.image_size, network.count_parameters(model.params)
-    lines = [
-        f"# {model.name}",
-        f"A network of {size:,} parameters (the paper's: Schuldt et al. 2021), that "
-        "answers an SIE for an image.",
-        f"    python -m experiments.predict weights={model.name} cutouts=DIR out=FILE",
-        about["warning"],
-        "## What it sees",
-        f"Cutouts of {model.survey.name}: {side} x {side} pixels of "
-        f"{model.survey.pixel_scale} arcsec, bands {', '.join(model.survey.bands)} in "
-        f"this order, counts of zero point {model.setup.zero_point:g}; it takes the "
-        f"scaling `{model.setup.scaling}` of them itself.",
-        "## What it answers",
-        _table(["answer", "unit", "meaning"], meanings),
-        "## What it was trained on",
-        f"{on['systems']:,} mocks of the {on['catalogue']} ({on['lens_galaxies']:,} "
-        f"lens galaxies, {on['sources']:,} sources), for {on['epochs']} epochs:",
-        f"    {on['command']}",
-        "with a sample of these ranges:",
-        _table(["", "least", "largest"], ranges),
-        f"Commit {came['commit']}, {came['created'][:10]}, {came['device']}, jax "
-        f"{came['versions']['jax']}.",
-        "## How well it does",
-        f"On {test['systems']:,} mocks of lens galaxies that it never saw. "
-        "*Light only* and *prior mean* know nothing of the arcs, or of the image.",
-        _table(["answer", "by", "bias", "half width", "RMS", "R^2"], merits),
-        _table(["by", "loss"], losses),
-    ]
-    return "\n\n".join(line for line in lines if line) + "\n"
-
-
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _find(name: str | os.PathLike) -> Path:

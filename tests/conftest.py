@@ -15,7 +15,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory):
-    """What one test compiled no other, of any worker, nor a command it starts, need."""
+    """One folder of compiled programs for all workers and the commands they start."""
     folder = tmp_path_factory.getbasetemp()
     folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
     options = {

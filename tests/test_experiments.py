@@ -35,7 +35,7 @@ from experiments.config import (
 from experiments.feed import FromDisk, InMemory
 from experiments.fit import to_save
 from experiments.train import Stopped
-from lensjax import checkpoint, system, tables, train
+from lensjax import batches, checkpoint, system, tables, train
 from lensjax.batches import Data
 from lensjax.catalogue import Catalogue, Lenses, Listing, Sources
 from lensjax.checkpoint import CheckpointError
@@ -249,6 +249,22 @@ def test_images_kept_or_rendered_in_the_step_give_the_same_losses(
         assert one["train_loss"] == pytest.approx(other["train_loss"], rel=1e-4)
         assert one["val_loss"] == pytest.approx(other["val_loss"], rel=1e-4)
     assert state.best_epoch[0] > 0
+
+
+def test_images_that_are_kept_are_in_memory_once(tiny, monkeypatch):
+    """They may be half of it: JAX takes over what they were rendered into."""
+    aligned, buffers = batches._aligned, []
+
+    def seen(shape):
+        buffers.append(aligned(shape))
+        return buffers[-1]
+
+    monkeypatch.setattr(batches, "_aligned", seen)
+    rendering = sample_command.rendering_of(TINY, tiny.job.listing)
+    systems, catalogue = tiny.job.sample.systems, tiny.job.catalogue
+    images = batches.render_all(systems, catalogue, rendering)
+    assert images.unsafe_buffer_pointer() == buffers[0].ctypes.data
+    np.testing.assert_array_equal(images, tiny.data.data.images)
 
 
 def test_stamps_read_from_disk_as_they_are_due_give_the_same_losses(

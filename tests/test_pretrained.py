@@ -9,6 +9,7 @@ import pytest
 import safetensors.numpy
 
 from experiments import config
+from experiments import export as export_command
 from experiments import predict as predict_command
 from experiments import sample as sample_command
 from experiments.config import ConfigError, PredictConfig
@@ -121,7 +122,7 @@ def test_a_packaged_network_is_small_whole_and_has_its_card(name):
     assert path.stat().st_size < 5e6
     model = pretrained.load(name)
     assert model.name == name
-    assert path.with_suffix(".md").read_text() == pretrained.card(model)
+    assert path.with_suffix(".md").read_text() == export_command.card(model)
     assert set(model.about) >= {"targets", "trained on", "ranges", "test", "warning"}
     assert [t[0] for t in model.about["targets"]] == list(train.TARGETS)
 

@@ -219,17 +219,6 @@ def test_a_fold_without_systems_is_an_error(data):
         batches.steps_per_epoch(PART, lens_index, 500)
 
 
-@pytest.mark.parametrize("shape", [(1, 3, 3, 4), (5, 64, 64, 4), (999, 24, 24, 1)])
-def test_kept_images_are_not_copied(shape):
-    """A sample's images may be half of a machine's memory."""
-    images = batches._aligned(shape)
-    assert images.shape == shape and images.dtype == np.float32
-    images[:] = np.arange(images.size).reshape(shape)
-    kept = jax.device_put(images, jax.devices("cpu")[0])
-    assert kept.unsafe_buffer_pointer() == images.ctypes.data
-    np.testing.assert_array_equal(kept, images)
-
-
 def test_every_row_comes_up_once_an_epoch():
     rows, n = jnp.arange(100, 150), jnp.int32(40)
     first = batches.shuffled(jax.random.key(0), rows, n)
