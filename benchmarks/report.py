@@ -135,7 +135,7 @@ def stages(of: dict) -> str:
     lines = []
     for r in found["rows"]:
         floor = max(r["arithmetic"], r["memory"])
-        line = [r["who"], seconds(r["seconds"]), f"{r['seconds'] / total:.0%}"]
+        line = [r["who"], seconds(r["seconds"]), f"{r['seconds'] / total:z.0%}"]
         line += [f"{r['operations']:.2g}", seconds(r["arithmetic"])]
         line += [f"{r['bytes']:.2g}", seconds(r["memory"])]
         line += [ratio(r["seconds"] / floor) if min(floor, r["seconds"]) > 0 else "-"]
