@@ -72,7 +72,7 @@ def main() -> int:
             f"there are {', '.join(QUESTIONS)}"
         )
     from benchmarks import record, report
-    from experiments.provenance import commit
+    from lensjax.commands.provenance import commit
 
     begun_at = commit()  # before figures are written, which differ from it
     device = record.facts()["device"]

@@ -16,9 +16,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lensjax import cosmology, light, mock, population, sie
+from lensjax import cosmology, light, mock, sie
 from lensjax.catalogue import plain
 from lensjax.lens import Lens
+from lensjax.mocks import population
 from lensjax.shear import Shear
 from lensjax.survey import HSC
 

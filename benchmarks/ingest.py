@@ -28,9 +28,10 @@ from pathlib import Path
 
 import numpy as np
 
-from lensjax.catalogue import archives, ingest, ingested, parts, selection
+from lensjax.catalogue import archives, ingest, ingested, selection
 from lensjax.catalogue.archives import LENSES, SOURCES, Half
-from lensjax.catalogue.parts import Found, Task
+from lensjax.storage import chunks
+from lensjax.storage.chunks import Found, Task
 from lensjax.survey import HSC
 
 PAPER = 145_170  # lens galaxies
@@ -94,9 +95,9 @@ def make(out, records):
         task = half.task
         task.measure([task.read(k) for k in range(64)])  # compiled, and remembered
         with timed(took, f"parts of {half.name}"):
-            done = parts.make(out / ingest.WORK / half.name, task)
+            done = chunks.make(out / ingest.WORK / half.name, task)
         with timed(took, f"parts of {half.name} checked when resumed"):
-            parts.make(out / ingest.WORK / half.name, task)
+            chunks.make(out / ingest.WORK / half.name, task)
         with timed(took, f"{half.name} chosen"):
             chosen[half.name] = selection.choose(half, done)
         with timed(took, f"{half.name} written"):
@@ -112,7 +113,7 @@ def read_cutouts(folder, workers, work):
     half = archives.lenses(str(folder), None, HSC, 4)
     half.task.measure([lens(0)])  # compiled
     when = {}
-    made = parts.make(
+    made = chunks.make(
         work,
         half.task,
         workers,
@@ -120,7 +121,7 @@ def read_cutouts(folder, workers, work):
     )
     assert all(row is not None for part in made for row in part.row)
     # from the first answers on: what processes take to start is not the rate
-    first = 2 * parts.CHUNK * workers
+    first = 2 * chunks.CHUNK * workers
     return (max(when) - first) / (when[max(when)] - when[first])
 
 

@@ -15,11 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from lensjax import catalogue as catalogues
-from lensjax import cosmology, light, population, psf, sample
+from lensjax import cosmology, light, psf
 from lensjax.catalogue import plain
 from lensjax.mock import MARGIN, ray_grid
+from lensjax.mocks import population, sample
+from lensjax.mocks.system import Rendering
 from lensjax.survey import HSC
-from lensjax.system import Rendering
 
 
 def percentiles(values):

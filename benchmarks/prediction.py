@@ -42,7 +42,7 @@ def first_values():
     """The untrained network's parameters."""
     import jax
 
-    from lensjax import network
+    from lensjax.learning import network
 
     return network.init(jax.random.key(0), settings(BATCH).architecture)
 
@@ -58,7 +58,7 @@ def catalogue_by_lensjax(folder, n, processes):
     import jax
     import pyarrow.parquet as pq
 
-    from lensjax import predict, train
+    from lensjax.learning import prediction, train
     from lensjax.survey import HSC
 
     params, setup = first_values(), settings(BATCH)
@@ -66,7 +66,7 @@ def catalogue_by_lensjax(folder, n, processes):
     out = Path(folder).with_name("lensjax.parquet")
 
     def run():
-        status = predict.run(
+        status = prediction.run(
             lambda images: np.asarray(answer(images)),
             folder,
             out,
@@ -77,7 +77,9 @@ def catalogue_by_lensjax(folder, n, processes):
             echo=lambda text: None,
         )
         require(status == 0, f"predict ends with {status}")
-        return np.stack([pq.read_table(out)[k].to_numpy() for k in predict.TARGETS], -1)
+        return np.stack(
+            [pq.read_table(out)[k].to_numpy() for k in prediction.TARGETS], -1
+        )
 
     return run, n
 
@@ -88,7 +90,7 @@ def catalogue_by_pytorch(folder, n):
     import pyarrow.parquet as pq
     import torch
 
-    from lensjax.predict import TARGETS
+    from lensjax.learning.prediction import TARGETS
 
     device = command.torch_device()
     net = torch_network(first_values()).to(device)
@@ -144,7 +146,7 @@ def network_by_lensjax(n):
     """The network alone, a block of images after the other."""
     import jax
 
-    from lensjax import train
+    from lensjax.learning import train
 
     params, setup = first_values(), settings(BATCH)
     images = jax.device_put(stamps(n).reshape(-1, BATCH, SIDE, SIDE, 4))
@@ -180,7 +182,7 @@ def next_images(n):
     import jax
     import jax.numpy as jnp
 
-    from lensjax import cosmology, followup, images, lens, sie
+    from lensjax import cosmology, images, lens, next_images, sie
 
     rng = np.random.default_rng(0)
 
@@ -195,7 +197,7 @@ def next_images(n):
     distance = cosmology.time_delay_distance(cosmology.PAPER, z_lens, z_source)
     first = jax.jit(jax.vmap(images.solve))(model, *beta)
     known = first.x[:, 0], first.y[:, 0]
-    follow = jax.jit(jax.vmap(followup.predict))
+    follow = jax.jit(jax.vmap(next_images.predict))
     e = np.hypot(mass.ex, mass.ey)
     lens_of = (mass.theta_E, np.sqrt((1 - e) / (1 + e)))
     lens_of = np.float64([*lens_of, np.arctan2(mass.ey, mass.ex) / 2, mass.x, mass.y])

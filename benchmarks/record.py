@@ -20,7 +20,7 @@ def facts() -> dict:
     # here: a contender's process, which imports this module, may not want JAX
     import jax
 
-    from experiments.provenance import commit
+    from lensjax.commands.provenance import commit
 
     device = jax.devices()[0]
     return {

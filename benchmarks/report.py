@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 from matplotlib.ticker import NullFormatter
 
 from benchmarks import record
-from experiments.page import markdown
+from lensjax.commands.report import markdown_table
 
 UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
 OURS = ("lensjax", "side by side", "kept in memory")
@@ -97,7 +97,7 @@ def compared(*more: tuple[str, str, str]):
             line += [f"{r['peak MB']:,} MB"]
             line += [format(r[key], form) if key in r else "-" for _, key, form in more]
             lines.append(line)
-        return markdown(head, lines)
+        return markdown_table(head, lines)
 
     return table
 
@@ -120,9 +120,9 @@ def beginnings(of: dict) -> str:
         for name, r in found["runs"].items()
     ]
     return (
-        markdown(["a Python process that does", "takes"], imports)
+        markdown_table(["a Python process that does", "takes"], imports)
         + "\n"
-        + markdown([*head, "memory"], runs)
+        + markdown_table([*head, "memory"], runs)
     )
 
 
@@ -141,7 +141,7 @@ def stages(of: dict) -> str:
         line += [ratio(r["seconds"] / floor) if min(floor, r["seconds"]) > 0 else "-"]
         lines.append([*line, f"{r['peak MB']:,} MB"])
     rates = ", ".join(f"{v:.2g} {k}" for k, v in found["rates"].items())
-    return markdown(head, lines) + f"\n{seconds(total)} in all; {rates}\n"
+    return markdown_table(head, lines) + f"\n{seconds(total)} in all; {rates}\n"
 
 
 def growths(of: dict) -> str:
@@ -155,7 +155,7 @@ def growths(of: dict) -> str:
             (a, s), (b, t) = points[-2:]
             slope = f"{math.log(t / s) / math.log(b / a):.2f}"
         lines.append([kind, told, slope])
-    return markdown(head, lines)
+    return markdown_table(head, lines)
 
 
 def _growth(result: dict) -> dict[str, list[tuple[int, float]]]:
@@ -240,7 +240,7 @@ def aims(of: dict) -> str:
             if "cache" not in name:
                 got = run["first step"]
                 line(f"first training step, {name} [s]", "below 30", got, got < 30)
-    return markdown(["question", "aim", "reached", "met"], lines)
+    return markdown_table(["question", "aim", "reached", "met"], lines)
 
 
 def _against(

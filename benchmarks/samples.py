@@ -19,13 +19,14 @@ import jax
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments import config
-from experiments.sample import catalogue_of, criteria_of, rendering_of
-from lensjax import admission, cosmology, mock, proposals, sample
+from lensjax import cosmology, mock
 from lensjax.catalogue import plain
-from lensjax.proposals import Criteria
+from lensjax.commands import config
+from lensjax.commands.sample import catalogue_of, criteria_of, rendering_of
+from lensjax.mocks import acceptance, proposals, sample
+from lensjax.mocks.proposals import Criteria
+from lensjax.mocks.system import Rendering
 from lensjax.survey import HSC
-from lensjax.system import Rendering
 
 PRESETS = ("natural", "natural_wide", "uniform")
 MULTIPLICITIES = ("both", "doubles", "quads")
@@ -143,7 +144,7 @@ def statements(samples):
     # the area behind a lens goes with theta_E^2
     alike = near / far * (2.05 / 0.55) ** 2
     uniform = samples["uniform", "both"][0].systems
-    filled = np.bincount(admission.bins(uniform.sie.theta_E))
+    filled = np.bincount(acceptance.bins(uniform.sie.theta_E))
     flat = np.flatnonzero(filled == filled.max())
     vdisp, z, flux = (PANELS[k][2][::2] for k in (1, 0, 4))
     return [
@@ -157,7 +158,7 @@ def statements(samples):
         (
             "uniform: flat to",
             'about 2"',
-            f'{(flat.max() + 1) * admission.CAP_BIN:.1f}"',
+            f'{(flat.max() + 1) * acceptance.CAP_BIN:.1f}"',
         ),
         ("uniform: largest theta_E", 'about 4.5"', f'{uniform.sie.theta_E.max():.1f}"'),
     ]

@@ -37,8 +37,8 @@ def batch(n: int):
 
     from lensjax import sie
     from lensjax.catalogue import Catalogue, Lenses, Sources
+    from lensjax.mocks.system import System
     from lensjax.shear import Shear
-    from lensjax.system import System
 
     scenes = [mocks.scene(k % 16) for k in range(n)]
 
@@ -73,9 +73,11 @@ def program(stage: str, at_once: bool):
     import jax.numpy as jnp
     import optax
 
-    from lensjax import lens, mock, system, train
+    from lensjax import lens, mock
+    from lensjax.learning import train
+    from lensjax.mocks import system
+    from lensjax.mocks.system import Rendering
     from lensjax.survey import HSC
-    from lensjax.system import Rendering
 
     upto, rendering = STAGES.index(stage), Rendering(HSC, mocks.STAMP_PIXEL)
     setup, rays = step.settings(BATCH), mock.SUPERSAMPLING
@@ -131,7 +133,7 @@ def arguments(n: int):
     """What every program takes."""
     import jax
 
-    from lensjax import network, train
+    from lensjax.learning import network, train
 
     setup = step.settings(BATCH)
     params = network.init(jax.random.key(0), setup.architecture)

@@ -28,7 +28,7 @@ def images_and_targets(n: int) -> tuple[np.ndarray, np.ndarray]:
 
 def settings(batch_size: int):
     """Settings of the paper's network and optimiser, images as they are."""
-    from lensjax import network, train
+    from lensjax.learning import network, train
 
     return train.Settings(
         batch_size,
@@ -44,11 +44,11 @@ def kept(n: int):
     """Systems with images in memory, and the lens of each."""
     import jax.numpy as jnp
 
-    from lensjax.batches import Data
+    from lensjax.learning.batches import Data
+    from lensjax.mocks.system import Rendering, System
     from lensjax.shear import Shear
     from lensjax.sie import SIE
     from lensjax.survey import HSC
-    from lensjax.system import Rendering, System
 
     images, targets = images_and_targets(n)
     zero = jnp.zeros(n)
@@ -67,9 +67,9 @@ def kept(n: int):
 
 def rendered(n: int):
     """Systems of the embedded population, to be rendered when they are due."""
-    from experiments import config
-    from experiments.sample import catalogue_of, rendering_of, sample_of
-    from lensjax.batches import Data
+    from lensjax.commands import config
+    from lensjax.commands.sample import catalogue_of, rendering_of, sample_of
+    from lensjax.learning.batches import Data
 
     lenses, sources = min(LENSES, n), min(100, n // 2)
     drawn = [f"size={n}", f"n_lenses={lenses}", f"n_sources={sources}", "once=false"]
@@ -82,7 +82,7 @@ def rendered(n: int):
 
 def rendered_once(n: int):
     """The same systems, their images kept in memory."""
-    from lensjax import batches
+    from lensjax.learning import batches
 
     data, lenses, rendering = rendered(n)
     images = batches.render_all(data.systems, data.catalogue, rendering)
@@ -96,7 +96,7 @@ def ours(make, n, batch_size, members, together):
     """
     import jax
 
-    from lensjax import train
+    from lensjax.learning import train
 
     data, lenses, rendering = make(n)
     members_of, steps = folds_of(data.systems.lens_index, lenses, batch_size, members)
@@ -122,8 +122,9 @@ def ours(make, n, batch_size, members, together):
 
 def folds_of(lens_index, lenses, batch_size, members):
     """Members of the folds of a sample, five of each choice, and an epoch's steps."""
-    from lensjax import batches, catalogue, train
-    from lensjax.train import Hyperparameters
+    from lensjax import catalogue
+    from lensjax.learning import batches, train
+    from lensjax.learning.train import Hyperparameters
 
     part = catalogue.split([str(k) for k in range(lenses)])
     steps = batches.steps_per_epoch(part, lens_index, batch_size)
@@ -140,7 +141,7 @@ def pytorch(n, batch_size, compiled):
     import jax
     import torch
 
-    from lensjax import train
+    from lensjax.learning import train
 
     device = command.torch_device()
     members, steps = folds_of(np.arange(n) % LENSES, LENSES, batch_size, 1)

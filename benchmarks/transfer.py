@@ -15,10 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments import config, predict, progress
-from experiments.provenance import commit
-from experiments.sample import catalogue_of, rendering_of, sample_of
-from lensjax import batches, evaluate, train
+from lensjax.commands import config, predict, progress
+from lensjax.commands.provenance import commit
+from lensjax.commands.sample import catalogue_of, rendering_of, sample_of
+from lensjax.evaluation import metrics
+from lensjax.learning import batches, train
 
 NAMES = ("theta_E", "ex", "ey")
 
@@ -80,7 +81,7 @@ def main() -> None:
             "mean": round(float(truth[:, -1].mean()), 4),
             "scatter": round(float(truth[:, -1].std()), 4),
         },
-        "merits": {k: rounded(evaluate.merits(truth, a)) for k, a in answers.items()},
+        "merits": {k: rounded(metrics.merits(truth, a)) for k, a in answers.items()},
         "theta_E by lens galaxy": galaxies,
         "scatter of the galaxies' biases": round(float(np.std(biases, ddof=1)), 4),
     }

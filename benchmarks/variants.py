@@ -17,13 +17,14 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments import config, page, progress, summary, train
-from experiments.fit import fit
-from experiments.provenance import commit
-from experiments.run import open_run, write
-from experiments.settings import SCALINGS
-from experiments.signals import Stopped, stop_on_signals
-from lensjax.train import TARGETS, target_weights
+from experiments import page
+from lensjax.commands import config, progress, summary, train
+from lensjax.commands.provenance import commit
+from lensjax.commands.run_folder import open_run, write
+from lensjax.commands.settings import SCALINGS
+from lensjax.commands.signals import Stopped, stop_on_signals
+from lensjax.learning.loop import fit
+from lensjax.learning.train import TARGETS, target_weights
 
 VARIANTS = {
     "as it is": {},

@@ -8,9 +8,9 @@ import re
 from pathlib import Path
 
 from experiments.published import ROWS, THEIRS
-from experiments.report import quantiles
-from experiments.run import write
 from experiments.settings import PAPER_ROWS
+from lensjax.commands.report import markdown_table, quantiles
+from lensjax.commands.run_folder import write
 
 ENDLESS = "-endless"  # ends the name of a row's record that was trained so
 MAIN = ("natural-5", "natural_wide-5", "uniform-5")  # of section 4
@@ -38,7 +38,7 @@ def table_1(records: dict[str, dict]) -> str:
         ]
         line.append(", ".join(map(str, ours)) if ours else "not run yet")
         lines.append(line)
-    return markdown(head, lines)
+    return markdown_table(head, lines)
 
 
 def errors(records: dict[str, dict]) -> str:
@@ -60,7 +60,7 @@ def errors(records: dict[str, dict]) -> str:
             line.append(quantiles(a["theta_E > 0.8"]["theta_E error"]))
             line += [quantiles(a["error"][k], ".3f") for k in ("ex", "ey", "x", "y")]
             lines.append(line)
-    return markdown(head, lines)
+    return markdown_table(head, lines)
 
 
 def bins(records: dict[str, dict]) -> str:
@@ -91,7 +91,7 @@ def bins(records: dict[str, dict]) -> str:
                         _form(m and m[k], ".2f") for k in ("bias", "half_width", "rms")
                     ]
                 lines.append(line)
-    return markdown(head, lines)
+    return markdown_table(head, lines)
 
 
 def _answers(records: dict[str, dict], name: str, everyone: bool) -> list[tuple]:
@@ -125,7 +125,7 @@ def next_images(records: dict[str, dict]) -> str:
                 line.append(quantiles(found["all"]["delay"], ".0f"))
                 line.append(quantiles(found["all"]["fraction"]))
             lines.append(line)
-    return markdown(head, lines)
+    return markdown_table(head, lines)
 
 
 def runs(records: dict[str, dict]) -> str:
@@ -141,7 +141,7 @@ def runs(records: dict[str, dict]) -> str:
         ]
         for name, r in records.items()
     ]
-    return markdown(head, lines)
+    return markdown_table(head, lines)
 
 
 def endless(records: dict[str, dict]) -> str:
@@ -167,7 +167,7 @@ def endless(records: dict[str, dict]) -> str:
             ]
             line += [_form(m[k], ".3f") for k in ("half_width", "rms", "r2")]
             lines.append(line)
-    return markdown(head, lines)
+    return markdown_table(head, lines)
 
 
 def variants(result: dict) -> str:
@@ -179,7 +179,7 @@ def variants(result: dict) -> str:
         line = [name, _form(one["loss"], ".4f"), _form(one["half_width"], ".3f")]
         line += [r2["theta_E"], f"{r2['ex']}, {r2['ey']}", f"{r2['x']}, {r2['y']}"]
         lines.append(line)
-    return markdown(head, lines)
+    return markdown_table(head, lines)
 
 
 TABLES = {
@@ -256,16 +256,8 @@ def first_table(records: dict[str, dict]) -> str:
         for name, r in records.items()
         for who, a in r["answers"].items()
     ]
-    return markdown(head, lines)
+    return markdown_table(head, lines)
 
 
 def _whole(value: int | None) -> str:
     return "-" if value is None else f"{value:,}"
-
-
-def markdown(head: list[str], lines: list[list[str]]) -> str:
-    """Make a table."""
-    rule = "|" + "---|" * len(head)
-    rows = [head, *lines]
-    text = ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join([text[0], rule, *text[1:]]) + "\n"

@@ -10,15 +10,17 @@ docs/paper.md anew.
 import json
 from pathlib import Path
 
-from experiments import config
+from experiments.settings import PaperConfig
+from lensjax.commands import config
 
 if __name__ == "__main__":  # a wrong key is told before JAX is loaded
     config.check("paper")
 
-from experiments import evaluate, page, progress, train
-from experiments.config import EvaluateConfig, TrainConfig
+from experiments import page
 from experiments.published import ROWS
-from experiments.run import write
+from lensjax.commands import evaluate, progress, train
+from lensjax.commands.config import EvaluateConfig, TrainConfig
+from lensjax.commands.run_folder import write
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -47,26 +49,6 @@ def name_of(settings: TrainConfig) -> str | None:
     return None
 
 
-def command(settings: TrainConfig) -> str:
-    """The command that makes a run: what differs from the defaults."""
-    preset = config.typed(
-        config.compose("train", [f"sample={settings.sample}"]), TrainConfig
-    )
-    keys = [f"sample={settings.sample}"]
-    local = ("run_dir", "checkpoint_seconds", "steps_per_dispatch", "devices", "sample")
-    for key, value in vars(settings).items():
-        if key not in local and value != getattr(preset, key):
-            keys.append(f"{key}={_typed(value)}")
-    return "python -m experiments.train " + " ".join(keys)
-
-
-def _typed(value) -> str:
-    """A value as one types it."""
-    if isinstance(value, tuple):
-        return "[" + ",".join(map(str, value)) + "]"
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
 def record(run_dir: Path) -> dict:
     """A finished run in a few kilobytes: how it was made and what came of it."""
     settings = config.from_yaml(run_dir / "config.yaml", TrainConfig)
@@ -87,7 +69,7 @@ def record(run_dir: Path) -> dict:
         ) from error
     return {
         "row": name + (page.ENDLESS if settings.endless else ""),
-        "command": command(settings),
+        "command": config.command_line(settings),
         "systems": summary["systems"]["sample"],
         "trained on": final["systems"]["training"],
         "tested on": final["systems"]["test"],
@@ -117,7 +99,7 @@ def _rounded(value, digits: int = 5):
     return float(f"{value:.{digits}g}") if isinstance(value, float) else value
 
 
-def settings_of(name: str, settings: config.PaperConfig) -> TrainConfig:
+def settings_of(name: str, settings: PaperConfig) -> TrainConfig:
     """The run that stands for a row, at the scale that was asked for."""
     row, kind = ROWS[name], page.ENDLESS if settings.endless else ""
     systems = row.systems or ROWS[row.sample].systems
@@ -146,7 +128,7 @@ def settings_of(name: str, settings: config.PaperConfig) -> TrainConfig:
     return config.typed(config.compose("train", keys), TrainConfig)
 
 
-def run(settings: config.PaperConfig) -> int:
+def run(settings: PaperConfig) -> int:
     """Train and judge rows, or record finished runs; the exit status of `train`."""
     if settings.add or settings.first:
         (DOCS / "paper").mkdir(exist_ok=True)
@@ -167,7 +149,7 @@ def run(settings: config.PaperConfig) -> int:
     wanted = {name: settings_of(name, settings) for name in settings.rows}
     found = {}
     for name, own in wanted.items():
-        progress.say(f"--- {name}: {command(own)}")
+        progress.say(f"--- {name}: {config.command_line(own)}")
         status = train.run(own)
         if status:
             return status

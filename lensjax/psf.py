@@ -11,6 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
+from scipy.fft import next_fast_len
+
+from lensjax import units
 
 
 def moffat(
@@ -24,7 +27,11 @@ def moffat(
     """Moffat kernel (size, size), sum 1; fwhm [arcsec], wings r^(-2 beta).
 
     (e1, e2) is the ellipticity (a - b) / (a + b) along the doubled angle; small.
+    `size` is odd: the kernel is centred on its middle pixel.
     """
+    if size % 2 == 0:
+        raise ValueError(f"size must be odd, got {size}: take {size + 1}")
+    fwhm, pixel_scale = units.value(fwhm, "arcsec"), units.value(pixel_scale, "arcsec")
     dtype = jnp.result_type(fwhm, 1.0)
     offset = (jnp.arange(size, dtype=dtype) - (size - 1) / 2) * pixel_scale
     x, y = offset[None, :], offset[:, None]
@@ -37,15 +44,18 @@ def moffat(
 def centre(kernel: ArrayLike) -> np.ndarray:
     """Measured kernel (n, n) with its centroid on the middle pixel and sum 1.
 
-    Shifted in Fourier space: exact for a kernel that the pixels sample well.  Raises
-    ValueError where size, sum or centroid say that this is no PSF.
+    Shifted in Fourier space: exact for a kernel that the pixels sample well.  One of
+    even size, whose middle lies between pixels, comes back a pixel larger.  Raises
+    ValueError where shape, sum or centroid say that this is no PSF.
     """
     kernel = np.asarray(kernel, float)
-    n = kernel.shape[0]
-    if kernel.ndim != 2 or kernel.shape != (n, n) or n % 2 == 0:
-        raise ValueError(f"a PSF kernel is square with odd size, not {kernel.shape}")
+    if kernel.ndim != 2 or kernel.shape[0] != kernel.shape[1]:
+        raise ValueError(f"a PSF kernel is square, not {kernel.shape}")
     if not np.isfinite(kernel).all() or kernel.sum() <= 0:
         raise ValueError("a PSF kernel is finite and has a positive sum")
+    if kernel.shape[0] % 2 == 0:
+        kernel = np.pad(kernel, (0, 1))
+    n = kernel.shape[0]
     kernel = kernel / kernel.sum()
     offset = np.arange(n) - n // 2
     k = np.fft.fftfreq(n)
@@ -71,9 +81,9 @@ def blur_and_sample(
     ----------
     fine : array (n * factor, n * factor, c)
         Flux per fine pixel; c = 1 for a scene that looks alike in all bands, else the
-        number of bands.  n even.
+        number of bands.  Nothing shines outside it.
     kernel : array (k, k, band)
-        Effective PSF on the survey's pixels, k odd; wider than n, it is cut to n.
+        Effective PSF on the survey's pixels, k odd (`centre` makes it so).
     factor : int
         Fine pixels along the side of one survey pixel.
     oversampling : int
@@ -83,7 +93,7 @@ def blur_and_sample(
     Returns
     -------
     array (n, n, band)
-        Flux per survey pixel.  The image is periodic: leave a margin.
+        Flux per survey pixel.
 
     Notes
     -----
@@ -91,6 +101,7 @@ def blur_and_sample(
     interpolation; right for seeing above two pixels), so of the fine image only the low
     frequencies count: one large transform forward, a small one back.
     """
+    check_kernel(kernel)
     if oversampling > 1:
         o = oversampling
         finer = blur_and_sample(fine, kernel, factor // o)
@@ -98,25 +109,40 @@ def blur_and_sample(
         return finer[o // 2 :: o, o // 2 :: o] * o**2
     n = fine.shape[0] // factor
     k = kernel.shape[0]
-    if k > n:
-        cut = (k - n) // 2 + 1
+    if k >= 2 * n:  # no two pixels of the image are so far apart
+        cut = (k - 2 * n) // 2 + 1
         kernel = kernel[cut : k - cut, cut : k - cut]
         k = kernel.shape[0]
+    # a transform is periodic: zeros behind the image take up what would come round
+    m = next_fast_len(n + k // 2, real=True)
+    m += m % 2
     # bands first: a transform along contiguous axes is four times as fast on a CPU
     fine, kernel = jnp.moveaxis(fine, -1, 0), jnp.moveaxis(kernel, -1, 0)
-    columns = np.arange(n // 2 + 1)
-    rows = np.fft.fftfreq(n, 1 / n)  # 0, 1, ..., -2, -1
+    columns = np.arange(m // 2 + 1)
+    rows = np.fft.fftfreq(m, 1 / m)  # 0, 1, ..., -2, -1
 
     # along rows, then only the low columns, which lie along memory once transposed
-    spectrum = jnp.fft.rfft(fine)[..., : n // 2 + 1]
-    spectrum = jnp.fft.fft(jnp.swapaxes(spectrum, 1, 2))
-    low = [spectrum[..., : (n + 1) // 2], spectrum[..., fine.shape[1] - n // 2 :]]
+    spectrum = jnp.fft.rfft(fine, m * factor)[..., : m // 2 + 1]
+    spectrum = jnp.fft.fft(jnp.swapaxes(spectrum, 1, 2), m * factor)
+    low = [spectrum[..., : m // 2], spectrum[..., m * factor - m // 2 :]]
     spectrum = jnp.swapaxes(jnp.concatenate(low, -1), 1, 2)
     # fine pixel j lies at j / factor + (1 / factor - 1) / 2 on the survey's pixel axis
-    shift = (1 - 1 / factor) / (2 * n)
+    shift = (1 - 1 / factor) / (2 * m)
     phase = np.exp(2j * np.pi * shift * (rows[:, None] + columns[None, :]))
 
-    padded = jnp.zeros((kernel.shape[0], n, n), kernel.dtype).at[:, :k, :k].set(kernel)
+    padded = jnp.zeros((kernel.shape[0], m, m), kernel.dtype).at[:, :k, :k].set(kernel)
     transfer = jnp.fft.rfft2(jnp.roll(padded, (-(k // 2), -(k // 2)), (1, 2)))
     spectrum = spectrum * transfer * jnp.asarray(phase, spectrum.dtype)[None]
-    return jnp.moveaxis(jnp.fft.irfft2(spectrum, s=(n, n)), 0, -1)
+    blurred = jnp.fft.irfft2(spectrum, s=(m, m))[:, :n, :n]
+    return jnp.moveaxis(blurred, 0, -1)
+
+
+def check_kernel(kernel: Array) -> None:
+    """Raise ValueError unless a kernel (k, k, ...) has a middle pixel."""
+    k, *others = kernel.shape[:2]
+    if others != [k] or k % 2 == 0:
+        raise ValueError(
+            f"a PSF kernel is square with odd size, centred on its middle pixel, not "
+            f"{kernel.shape[0]} x {kernel.shape[1]}: lensjax.psf.centre makes it so, "
+            "band by band"
+        )

@@ -5,14 +5,14 @@ import threading
 import numpy as np
 import pytest
 
-from lensjax import blocks
+from lensjax.mocks import batching
 
 
 @pytest.mark.parametrize("lengths", [(5, 0, 7, 1, 12), (3,), (8, 8), (), (0, 0)])
 def test_blocks_hold_all_rows_in_order(lengths):
     numbers = np.arange(sum(lengths))
     pieces = np.split(numbers, np.cumsum(lengths)[:-1]) if lengths else []
-    found = list(blocks.of_size(((p, 2 * p) for p in pieces), 8))
+    found = list(batching.of_size(((p, 2 * p) for p in pieces), 8))
     sizes = [len(a) for a, _ in found]
     assert sizes[:-1] == [8] * (len(sizes) - 1) and all(0 < s <= 8 for s in sizes)
     if found:
@@ -37,7 +37,7 @@ def test_work_ahead_keeps_the_order_and_takes_no_more_than_it_needs():
         gate.set()
         return k * k
 
-    results = blocks.ahead(slow_first, source())
+    results = batching.ahead(slow_first, source())
     assert [next(results) for _ in range(5)] == [0, 1, 4, 9, 16]
     assert len(taken) < 50
     results.close()

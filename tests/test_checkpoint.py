@@ -11,8 +11,8 @@ import numpy as np
 import optax
 import pytest
 
-from lensjax import checkpoint
-from lensjax.checkpoint import CheckpointError, LockError
+from lensjax.storage import checkpoint
+from lensjax.storage.checkpoint import CheckpointError, LockError
 
 
 class State(NamedTuple):

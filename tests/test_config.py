@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from experiments import config
-from experiments.config import ConfigError, TrainConfig
+from lensjax.commands import config
+from lensjax.commands.config import ConfigError, TrainConfig
 
 
 def settings(*overrides, name="train"):

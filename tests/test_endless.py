@@ -7,21 +7,14 @@ import pytest
 from scipy import stats
 from test_sample import KEY, RENDERING, count_images, toy
 
-from lensjax import (
-    admission,
-    batches,
-    cosmology,
-    endless,
-    network,
-    proposals,
-    sample,
-    train,
-)
-from lensjax.batches import Data
-from lensjax.endless import Endless
-from lensjax.network import Architecture
-from lensjax.proposals import Criteria
-from lensjax.train import Settings
+from lensjax import cosmology
+from lensjax.learning import batches, network, train
+from lensjax.learning.batches import Data
+from lensjax.learning.network import Architecture
+from lensjax.learning.train import Settings
+from lensjax.mocks import acceptance, online, proposals, sample
+from lensjax.mocks.online import Endless
+from lensjax.mocks.proposals import Criteria
 
 CRITERIA = Criteria(arc_peak=3.0)
 
@@ -48,7 +41,7 @@ def drawn(galaxies):
 def data(galaxies, drawn):
     survey = RENDERING.survey
     pool = proposals.pool(KEY, galaxies, survey, CRITERIA, cosmology.PAPER)
-    share = jnp.asarray(endless.thinning(drawn, CRITERIA))
+    share = jnp.asarray(online.thinning(drawn, CRITERIA))
     systems = jax.tree.map(jnp.asarray, drawn.systems)
     return Data(systems, galaxies, None, pool, share)
 
@@ -59,7 +52,7 @@ def slots_of(data, n, setup, seed=0, among=None):
 
     @jax.jit
     def draw(key):
-        return endless.draw(key, n, among, data, RENDERING, setup)
+        return online.draw(key, n, among, data, RENDERING, setup)
 
     return jax.tree.map(np.asarray, draw(jax.random.key(seed)))
 
@@ -109,10 +102,10 @@ def test_only_the_folds_own_lenses_are_used(data):
 def test_a_cap_is_kept_on_average(galaxies):
     criteria = CRITERIA._replace(cap=12)
     capped = sample.draw(KEY, 120, galaxies, RENDERING, criteria)
-    share = endless.thinning(capped, criteria)
+    share = online.thinning(capped, criteria)
     free = sample.draw(KEY, 600, galaxies, RENDERING, CRITERIA).systems.sie.theta_E
-    came = np.bincount(admission.bins(free), minlength=len(share))
-    full = np.bincount(admission.bins(capped.systems.sie.theta_E)) == 12
+    came = np.bincount(acceptance.bins(free), minlength=len(share))
+    full = np.bincount(acceptance.bins(capped.systems.sie.theta_E)) == 12
     full = np.flatnonzero(full)
     # where the cap was reached, what came times what is let in is the same everywhere
     assert len(full) > 3 and (share[came == 0] == 1).all()
@@ -138,7 +131,7 @@ def test_the_loss_counts_only_slots_that_found_something(data):
     among = folds.lenses[0], folds.n_lenses[0]
     key = train._key(jax.tree.map(lambda a: a[0], members), 0)
     key = jax.random.fold_in(jax.random.fold_in(key, 2), 0)
-    draw = jax.jit(lambda k: endless.draw(k, 16, among, data, RENDERING, setup))
+    draw = jax.jit(lambda k: online.draw(k, 16, among, data, RENDERING, setup))
     systems, found = draw(key)
     assert int(state.empty[0]) == int((~found).sum()) and 0 < found.sum() < 16
     some = jax.tree.map(lambda a: a[np.asarray(found)], systems)

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from test_train import systems_of
 
-from lensjax import evaluate, train
 from lensjax.catalogue import Lenses
-from lensjax.evaluate import LightOnly
-from lensjax.train import TARGETS
+from lensjax.evaluation import metrics
+from lensjax.evaluation.metrics import LightOnly
+from lensjax.learning import train
+from lensjax.learning.train import TARGETS
 
 GALAXIES = 400
 
@@ -40,7 +41,7 @@ def with_theta_E(systems, lenses):
 def test_merits_are_those_of_numpy(rng):
     truth = rng.normal(size=(200, 5))
     predicted = truth + 0.3 * rng.normal(size=(200, 5)) + 0.1
-    merits = evaluate.merits(truth, predicted)
+    merits = metrics.merits(truth, predicted)
     assert tuple(merits) == TARGETS
     for k, merit in enumerate(merits.values()):
         d = predicted[:, k] - truth[:, k]
@@ -57,10 +58,10 @@ def test_merits_of_no_numbers_are_nan_without_a_warning():
     for bad in (np.nan, np.inf, 1e300):
         predicted = truth.copy()
         predicted[3, 4] = bad
-        merits = evaluate.merits(truth, predicted)
+        merits = metrics.merits(truth, predicted)
         assert np.isfinite(merits["x"]).all()
         assert not merits["theta_E"].r2 > 0
-    assert np.isnan(evaluate.merits(truth[:1], truth[:1])["x"].r2)
+    assert np.isnan(metrics.merits(truth[:1], truth[:1])["x"].r2)
 
 
 def test_light_only_recovers_a_quadratic_relation(lenses):
@@ -69,7 +70,7 @@ def test_light_only_recovers_a_quadratic_relation(lenses):
     rest = jax.tree.map(lambda a: np.asarray(a)[1500:], systems)
     got = LightOnly.fit(some, lenses).predict(rest, lenses)
     np.testing.assert_allclose(got[:, 4], rest.sie.theta_E, atol=0.03)
-    merits = evaluate.merits(np.asarray(train.targets(rest)), got)
+    merits = metrics.merits(np.asarray(train.targets(rest)), got)
     assert merits["theta_E"].r2 > 0.99
 
 
@@ -85,7 +86,7 @@ def test_baselines_do_not_look_at_the_held_out_truth(lenses):
     rows, held_out = np.arange(200), np.arange(200, 300)
 
     def answers(systems):
-        return evaluate.baselines(systems, lenses, [rows], [held_out])
+        return metrics.baselines(systems, lenses, [rows], [held_out])
 
     first = answers(systems)
     changed = np.asarray(systems.sie.theta_E).copy()
@@ -100,8 +101,8 @@ def test_the_prior_mean_explains_nothing(lenses):
     systems = systems_of(300, GALAXIES)
     truth = np.asarray(train.targets(systems))
     folds = [np.arange(0, 150), np.arange(150, 300)]
-    answer = evaluate.baselines(systems, lenses, folds, folds[::-1])["prior mean"]
-    merits = evaluate.merits(truth[np.concatenate(folds[::-1])], answer)
+    answer = metrics.baselines(systems, lenses, folds, folds[::-1])["prior mean"]
+    merits = metrics.merits(truth[np.concatenate(folds[::-1])], answer)
     for merit in merits.values():
         assert -0.2 < merit.r2 <= 0
 
@@ -112,7 +113,7 @@ def test_merits_by_hand():
     truth = rng.normal(size=(200_000, 5))
     wrong = 0.5 * rng.normal(size=truth.shape) + 0.1
     wrong[:1000, 4] += 20
-    merits = evaluate.merits(truth, truth + wrong)
+    merits = metrics.merits(truth, truth + wrong)
     assert merits["x"].bias == pytest.approx(0.1, abs=0.005)
     assert merits["x"].half_width == pytest.approx(0.5, rel=0.01)
     assert merits["x"].rms == pytest.approx(np.hypot(0.5, 0.1), rel=0.01)
@@ -127,8 +128,8 @@ def test_the_mean_curve_is_a_number_where_all_folds_have_one():
         for e, losses in enumerate([(1.0, 3.0), (2.0, None), (0.5, 0.7)], 1)
         for k, loss in enumerate(losses)
     ]
-    np.testing.assert_allclose(evaluate.mean_curve(records), [2.0, np.nan, 0.6])
-    assert len(evaluate.mean_curve([])) == 0
+    np.testing.assert_allclose(metrics.mean_curve(records), [2.0, np.nan, 0.6])
+    assert len(metrics.mean_curve([])) == 0
 
 
 def test_light_only_of_a_handful_of_galaxies_does_not_blow_up(lenses, rng):

@@ -20,26 +20,28 @@ from astropy.io import fits
 from test_cutouts import extensions, galaxy, save
 from test_train import systems_of
 
-from experiments import config, progress
-from experiments import evaluate as evaluate_command
-from experiments import predict as predict_command
-from experiments import sample as sample_command
-from experiments import train as train_command
-from experiments.config import (
+from lensjax.catalogue import Catalogue, Lenses, Listing, Sources
+from lensjax.commands import config, progress
+from lensjax.commands import evaluate as evaluate_command
+from lensjax.commands import predict as predict_command
+from lensjax.commands import sample as sample_command
+from lensjax.commands import train as train_command
+from lensjax.commands.config import (
     ConfigError,
     DrawConfig,
     EvaluateConfig,
     PredictConfig,
     TrainConfig,
 )
-from experiments.feed import FromDisk, InMemory
-from experiments.fit import to_save
-from experiments.train import Stopped
-from lensjax import batches, checkpoint, system, tables, train
-from lensjax.batches import Data
-from lensjax.catalogue import Catalogue, Lenses, Listing, Sources
-from lensjax.checkpoint import CheckpointError
-from lensjax.sample import Sample
+from lensjax.commands.train import Stopped
+from lensjax.learning import batches, train
+from lensjax.learning.batches import Data
+from lensjax.learning.loader import FromDisk, InMemory
+from lensjax.learning.loop import to_save
+from lensjax.mocks import system
+from lensjax.mocks.sample import Sample
+from lensjax.storage import checkpoint, parquet
+from lensjax.storage.checkpoint import CheckpointError
 
 TINY = TrainConfig(
     fold=3,
@@ -218,7 +220,7 @@ def test_a_run_leaves_what_the_contract_says(tiny):
     assert summary["merits"]["prior mean"]["theta_E"]["r2"] <= 0
     facts = json.loads((tiny.folder / "provenance.json").read_text())
     assert facts["catalogue"]["fingerprint"] == tiny.job.listing.fingerprint
-    assert len(tables.read(tiny.folder / "systems.parquet")) == 60
+    assert len(parquet.read(tiny.folder / "systems.parquet")) == 60
     for name in ("mocks", "losses", "predictions"):
         assert (tiny.folder / f"{name}.png").stat().st_size > 10_000
     assert "best epoch" in tiny.said and str(tiny.folder / "mocks.png") in tiny.said
@@ -231,7 +233,7 @@ def test_a_run_of_one_fold_has_a_report_too(tiny):
     text = (tiny.folder / "evaluation.json").read_text()
     found = json.loads(text, parse_constant=no_json)
     assert found["judged by"] == "galaxies held out of the folds"
-    table = tables.read(tiny.folder / "held_out.parquet")
+    table = parquet.read(tiny.folder / "held_out.parquet")
     assert found["answers"]["network"]["systems"] == len(table)
     assert "galaxies held out" in (tiny.folder / "report.html").read_text()
 
@@ -612,7 +614,7 @@ def images(tiny, tmp_path_factory):
 def test_the_sample_command_writes_the_contracts_columns(tiny, drawn, tmp_path):
     out = tmp_path / "new" / "folder"
     assert sample_command.run(DrawConfig(size=60, out=str(out))) == 0
-    table = tables.read(out / "systems.parquet")
+    table = parquet.read(out / "systems.parquet")
     assert set(COLUMNS) <= set(table.colnames)
     assert str(table["theta_E_arcsec"].unit) == "arcsec"
     np.testing.assert_array_equal(
@@ -664,7 +666,7 @@ def test_predictions_of_images_on_disk_are_those_in_memory(
     assert (
         predict_command.run(PredictConfig(str(tiny.folder), str(images), str(out))) == 0
     )
-    table = tables.read(out)
+    table = parquet.read(out)
     params = jax.tree.map(lambda a: jnp.asarray(a[0]), uninterrupted[0].best_params)
     setup = train_command.network_settings(TINY)
     expected = np.asarray(train.answer(params, tiny.data.data.images[:12], setup))
@@ -691,7 +693,7 @@ def test_broken_cutouts_among_good_ones(tiny, images, tmp_path, capsys):
     (folder / "html.fits").write_text("<html><title>Log in</title></html>")
     settings = PredictConfig(str(tiny.folder), str(folder), str(tmp_path / "a.parquet"))
     assert predict_command.run(settings) == 0
-    table = tables.read(settings.out)
+    table = parquet.read(settings.out)
     for row in table:
         if row["id"] == "good":
             assert row["flags"] == "" and np.isfinite(row["theta_E_arcsec"])

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from test_plots import TRUTH, drawn
 
-from lensjax import figures, plots
-from lensjax.evaluate import Answers, running
-from lensjax.followup import FollowUp
+from lensjax.evaluation.metrics import Answers, running
+from lensjax.next_images import FollowUp
+from lensjax.plotting import paper_figures, pictures
 from lensjax.survey import HSC
 
 
@@ -34,25 +34,25 @@ def test_figures_of_any_number_of_systems_and_networks(n, rng, tmp_path):
     stuck = both["one"]._replace(predicted=np.zeros((n, 5)))
     for by_name in (both, {"lost": lost, "one": both["one"]}, {"lost": lost}):
         for figure in (
-            figures.error_pairs,
-            figures.against_flux_ratio,
-            figures.follow_up,
-            figures.delays_against_theta_E,
+            paper_figures.error_pairs,
+            paper_figures.against_flux_ratio,
+            paper_figures.follow_up,
+            paper_figures.delays_against_theta_E,
         ):
             figure(by_name, tmp_path / "a.png")
             drawn(tmp_path / "a.png")
     for a in (both["one"], lost, stuck):
-        figures.histograms(a, tmp_path / "h.png")
+        paper_figures.histograms(a, tmp_path / "h.png")
         drawn(tmp_path / "h.png")
 
 
 def test_differences_are_of_next_images_whose_number_is_right(rng):
     a = answers(50, rng)
-    narrow = a.truth[:, 4] <= figures.WIDE
+    narrow = a.truth[:, 4] <= paper_figures.WIDE
     other = np.arange(50) % 5 == 0
     n = np.where(other, 4, 2)
     a = a._replace(followup=a.followup._replace(n_predicted=n))
-    d = figures.differences(a)
+    d = paper_figures.differences(a)
     kept = ~narrow & ~other
     assert len(d.x) == kept.sum()
     np.testing.assert_allclose(d.x, 0.1, rtol=1e-6)
@@ -74,17 +74,17 @@ def test_models_with_shear_and_without_a_lens(rng, tmp_path):
     images = rng.normal(0.1, 0.1, (3, 64, 64, 4))
     shear = np.full((3, 2), 0.05)
     a = jax.tree.map(np.asarray, a._replace(predicted=bad))
-    plots.models(images, a, np.zeros((3, 2)), shear, HSC, tmp_path / "a.png")
+    pictures.models(images, a, np.zeros((3, 2)), shear, HSC, tmp_path / "a.png")
     drawn(tmp_path / "a.png")
 
 
 def test_curves_are_those_of_the_lens_in_its_shear():
     """On the critical curve det A is zero; without shear it is the ellipse."""
-    critical, caustic, cut = plots.curves(np.array(TRUTH))
-    x, y = plots.ellipse(np.array(TRUTH), 256)
+    critical, caustic, cut = pictures.curves(np.array(TRUTH))
+    x, y = pictures.ellipse(np.array(TRUTH), 256)
     one, other = (np.hypot(a - TRUTH[0], b - TRUTH[1]) for a, b in (critical, (x, y)))
     assert one.max() == pytest.approx(other.max(), rel=1e-3)
     assert one.min() == pytest.approx(other.min(), rel=1e-3)
-    sheared = plots.curves(np.array(TRUTH), 0.1, 0.0)
+    sheared = pictures.curves(np.array(TRUTH), 0.1, 0.0)
     assert np.abs(np.array(sheared[1]) - np.array(caustic)).max() > 0.02
     assert np.isfinite(cut).all()

@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lensjax import cosmology, followup, lens, sie
+from lensjax import cosmology, lens, next_images, sie
 from lensjax.lens import Lens
 
 D_DT = 3329.66536  # [Mpc], of the reference values
 BETA = 0.05, 0.08
-compare = jax.jit(followup.compare)
+compare = jax.jit(next_images.compare)
 
 
 def true_lens():

@@ -15,9 +15,9 @@ from test_experiments import (
     tracked,
 )
 
-from experiments import config, grid, progress
-from experiments import train as train_command
-from experiments.config import ConfigError, GridConfig
+from lensjax.commands import config, grid, progress
+from lensjax.commands import train as train_command
+from lensjax.commands.config import ConfigError, GridConfig
 
 GRID = GridConfig(
     **{

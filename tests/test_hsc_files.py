@@ -304,10 +304,10 @@ def test_a_table_may_name_the_files(tmp_path, suffix):
     table = paths()
     if suffix == "parquet":
         import pyarrow
-        from pyarrow import parquet
+        import pyarrow.parquet as pq
 
         data = {name: list(map(str, table[name])) for name in table.colnames}
-        parquet.write_table(pyarrow.table(data), path)
+        pq.write_table(pyarrow.table(data), path)
     else:
         table.write(path)
     first, second = hsc.find(path)

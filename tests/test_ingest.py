@@ -22,11 +22,12 @@ import pytest
 import tensorflow_datasets as tfds
 from astropy.table import Table
 
-from experiments import config, progress
-from experiments import ingest as command
-from experiments.config import ConfigError, IngestConfig
-from lensjax import catalogue, tables
-from lensjax.catalogue import archives, hsc, hudf, ingest, parts, selection, stored
+from lensjax import catalogue
+from lensjax.catalogue import archives, hsc, hudf, ingest, selection, tfds_builder
+from lensjax.commands import config, progress
+from lensjax.commands import ingest as command
+from lensjax.commands.config import ConfigError, IngestConfig
+from lensjax.storage import chunks, parquet
 from lensjax.survey import HSC
 
 LENSES, SOURCES = archives.LENSES, archives.SOURCES
@@ -232,7 +233,7 @@ def test_sources_are_set_in_zeros_to_one_size(archive, whole):
 
 def test_the_table_beside_the_records_says_the_same(whole):
     for half in (LENSES, SOURCES):
-        table = tables.read(whole[0] / f"{half}.parquet")
+        table = parquet.read(whole[0] / f"{half}.parquet")
         kept = records(whole[0], half)
         assert list(table["id"]) == [r["id"].decode() for r in kept]
         for name in ("z", "ra_deg", "dec_deg"):
@@ -288,7 +289,7 @@ def test_a_galaxy_without_a_place_goes_by_its_files_name(archive):
 
 def test_a_galaxy_that_cannot_be_measured_is_refused(archive, quick, tmp_path):
     half = command.look(archive.settings)[0]
-    made = parts.make(tmp_path, half.task)
+    made = chunks.make(tmp_path, half.task)
     (first,) = (
         part for part in made if "0001/cutout/arch-230401-120000/2" in part.names
     )
@@ -425,7 +426,7 @@ def begun(archive, out, monkeypatch):
 
 def test_finished_parts_are_not_read_again(archive, quick, tmp_path, monkeypatch):
     settings = begun(archive, tmp_path, monkeypatch)
-    monkeypatch.setattr(parts, "_safely", None)  # to call it would fail
+    monkeypatch.setattr(chunks, "_safely", None)  # to call it would fail
     assert command.run(settings) == 0
 
 
@@ -452,9 +453,9 @@ def test_a_damaged_part_is_made_again(
     if damage == "short":
         content = content[:-1]
     path.write_bytes(content) if damage != "gone" else path.unlink()
-    read, again = [], parts._safely
+    read, again = [], chunks._safely
     monkeypatch.setattr(
-        parts, "_safely", lambda read_, item: read.append(item) or again(read_, item)
+        chunks, "_safely", lambda read_, item: read.append(item) or again(read_, item)
     )
     assert command.run(settings) == 0
     assert len(read) == 2  # of that part alone
@@ -469,7 +470,7 @@ def test_a_full_disk_is_told_and_loses_no_part(
     full = OSError(errno.ENOSPC, "No space left on device", "some/file")
     with monkeypatch.context() as patch:
         if of == "part":
-            write, count = parts._Hashed.write, []
+            write, count = chunks._Hashed.write, []
 
             def refusing(file, data):
                 count.append(1)
@@ -477,7 +478,7 @@ def test_a_full_disk_is_told_and_loses_no_part(
                     raise full
                 return write(file, data)
 
-            patch.setattr(parts._Hashed, "write", refusing)
+            patch.setattr(chunks._Hashed, "write", refusing)
         else:
             writer = "tensorflow_datasets.core.writer.ShardWriter.write"
             error = RuntimeError("write() failed: No space left on device; writing x")
@@ -499,7 +500,7 @@ def test_a_signal_while_records_are_written(archive, quick, tmp_path):
     half = command.look(archive.settings)[0]
     asked = ingest.plan([half], HSC)
     ingest.begin(tmp_path, asked, "new")
-    chosen = selection.choose(half, parts.make(tmp_path / "parts", half.task))
+    chosen = selection.choose(half, chunks.make(tmp_path / "parts", half.task))
 
     def stop(done):
         if done == 3:
@@ -520,7 +521,7 @@ def test_files_that_vanish_while_others_are_read_are_a_flag(archive, tmp_path):
     )
     half = command.look(settings)[0]
     next(folder.rglob("14-cutout-*")).unlink()
-    made = parts.make(tmp_path / "parts", half.task)
+    made = chunks.make(tmp_path / "parts", half.task)
     counts = selection.choose(half, made).counts
     assert counts["refused"]["missing_file"] == 1 and counts["found"] == 8
 
@@ -531,7 +532,7 @@ def test_a_fault_that_nobody_thought_of_is_one_more_flag(archive, tmp_path):
     def broken(item):
         raise ZeroDivisionError("in the archive's\nheader")
 
-    made = parts.make(tmp_path, half.task._replace(read=broken))
+    made = chunks.make(tmp_path, half.task._replace(read=broken))
     chosen = selection.choose(half, made)
     assert chosen.counts["refused"] == {"failed": 9} and not chosen.ids
     assert chosen.rejected[0].message == "ZeroDivisionError: in the archive's header"
@@ -547,14 +548,14 @@ def test_nothing_that_can_be_used_is_a_valid_empty_catalogue(
     settings = IngestConfig(lenses=str(folder), out=str(out), workers=1)
     assert command.run(settings) == 0
     assert command.run(replace(settings, strict=True)) == 3
-    table = tables.read(out / f"{LENSES}.parquet")
+    table = parquet.read(out / f"{LENSES}.parquet")
     assert len(table) == 0 and "z" in table.colnames
     with pytest.raises(ConfigError, match="no lens_galaxies: none was kept, see"):
         config.DrawConfig(data=str(out), out="x").validate()
 
 
 def test_many_shards_keep_the_order(archive, whole, quick, tmp_path, monkeypatch):
-    monkeypatch.setattr(stored, "SHARD", 250_000)  # bytes: two galaxies
+    monkeypatch.setattr(tfds_builder, "SHARD", 250_000)  # bytes: two galaxies
     assert command.run(replace(archive.settings, out=str(tmp_path))) == 0
     folder = tmp_path / LENSES / ingest.VERSION
     assert len(list(folder.glob("*array_record*"))) == 3
@@ -570,7 +571,7 @@ def test_many_shards_keep_the_order(archive, whole, quick, tmp_path, monkeypatch
 def test_a_finished_folder_is_left_alone(archive, whole, monkeypatch):
     said = []
     monkeypatch.setattr(progress, "say", said.append)
-    monkeypatch.setattr(parts, "make", None)  # to call it would fail
+    monkeypatch.setattr(chunks, "make", None)  # to call it would fail
     before = digests(whole[0])
     settings = replace(archive.settings, out=str(whole[0]))
     assert command.run(settings) == 0
@@ -599,9 +600,9 @@ def test_parts_of_another_ingestion_are_not_taken(
     archive, quick, tmp_path, monkeypatch
 ):
     settings = replace(begun(archive, tmp_path, monkeypatch), margin=3, overwrite=True)
-    read, again = [], parts._safely
+    read, again = [], chunks._safely
     monkeypatch.setattr(
-        parts, "_safely", lambda read_, item: read.append(item) or again(read_, item)
+        chunks, "_safely", lambda read_, item: read.append(item) or again(read_, item)
     )
     assert command.run(settings) == 0
     assert len(read) == 9 + 12
@@ -627,7 +628,7 @@ def test_overwriting_that_was_killed_goes_on(
     settings = replace(archive.settings, out=str(out), overwrite=True)
     begun(replace_settings(archive, settings), out, monkeypatch)
     assert not (out / ingest.SUMMARY).exists() and not (out / LENSES).exists()
-    monkeypatch.setattr(parts, "_safely", None)  # nothing is read twice
+    monkeypatch.setattr(chunks, "_safely", None)  # nothing is read twice
     assert command.run(settings) == 0
     assert digests(out) == digests(whole[0])
 
@@ -659,7 +660,7 @@ def test_overwriting_that_was_killed_half_way_leaves_no_mixture(
 
 
 def test_two_at_once_in_one_folder(archive, quick, tmp_path):
-    from lensjax import checkpoint
+    from lensjax.storage import checkpoint
 
     settings = replace(archive.settings, out=str(tmp_path))
     (tmp_path / ingest.WORK).mkdir()

@@ -12,13 +12,13 @@ import pytest
 import tensorflow_datasets as tfds
 from test_ingest import build
 
-from experiments import config
-from experiments import ingest as command
-from experiments import sample as sample_command
-from experiments.config import ConfigError, DrawConfig
-from lensjax import tables
 from lensjax.catalogue import ingest, ingested
 from lensjax.catalogue.archives import LENSES
+from lensjax.commands import config
+from lensjax.commands import ingest as command
+from lensjax.commands import sample as sample_command
+from lensjax.commands.config import ConfigError, DrawConfig
+from lensjax.storage import parquet
 from lensjax.survey import DES, HSC
 
 
@@ -211,7 +211,7 @@ def test_a_damaged_file_is_named(folder):
 def test_what_is_not_finished_is_told(folder):
     (folder / ingest.SUMMARY).rename(folder / "elsewhere")
     assert not ingested.is_ingested(folder)
-    with pytest.raises(ValueError, match="is no catalogue that experiments.ingest"):
+    with pytest.raises(ValueError, match="is no catalogue that `lensjax ingest"):
         ingested.check(folder)
     (folder / ingest.WORK).mkdir()
     assert ingested.is_ingested(folder)
@@ -241,7 +241,7 @@ def test_mocks_are_made_of_an_ingested_catalogue(whole, tmp_path):
     )
     settings.validate()
     assert sample_command.run(settings) == 0
-    table = tables.read(tmp_path / "systems.parquet")
+    table = parquet.read(tmp_path / "systems.parquet")
     listing = whole[2][1]
     assert len(table) == 8 and set(table["lens_id"]) <= set(listing.lens_id)
     assert set(table["source_id"]) <= set(listing.source_id)

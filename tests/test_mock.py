@@ -13,10 +13,11 @@ from lenstronomy.ImSim.image_model import ImageModel
 from lenstronomy.LensModel.lens_model import LensModel
 from lenstronomy.LightModel.light_model import LightModel
 
-from lensjax import cosmology, interop, light, mock, population, psf, sie
+from lensjax import cosmology, interop, light, mock, psf, sie
 from lensjax.catalogue import cutouts
 from lensjax.lens import Lens
 from lensjax.mock import Source
+from lensjax.mocks import population
 from lensjax.shear import Shear
 from lensjax.survey import HSC
 

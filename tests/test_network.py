@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from jax import lax
 
-from lensjax import network
-from lensjax.network import Architecture
+from lensjax.learning import network
+from lensjax.learning.network import Architecture
 
 PAPER = Architecture()
 SMALL = Architecture(size=18, bands=2, channels=(3, 4), kernel=3, dense=(7,), outputs=2)

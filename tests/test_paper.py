@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from experiments import config, page, paper
-from experiments.config import ConfigError, PaperConfig, TrainConfig
-from experiments.settings import PAPER_ROWS
+from experiments import page, paper
+from experiments.settings import PAPER_ROWS, PaperConfig
+from lensjax.commands import config
+from lensjax.commands.config import ConfigError, TrainConfig
 
 QUANTILES = {"median": -0.001, "plus": 0.2, "minus": 0.1}
 MERIT = {"bias": 0.0, "half_width": 0.15, "rms": 0.25, "r2": 0.6, "outliers": 0.0}
@@ -56,8 +57,8 @@ def test_every_row_is_a_run_that_is_known_again_by_its_settings(name):
     assert paper.name_of(settings) == name
     assert settings.fold == "all" and settings.final
     assert settings.theta_E_min == (2.0 if "wide" in name else 0.5)
-    words = paper.command(settings).split()
-    assert words[:3] == ["python", "-m", "experiments.train"]
+    words = config.command_line(settings).split()
+    assert words[:2] == ["lensjax", "train"]
     again = config.typed(config.compose("train", words[3:]), TrainConfig)
     again.run_dir = settings.run_dir
     assert again == settings  # the printed command is the run
@@ -68,7 +69,7 @@ def test_a_row_trained_on_fresh_systems_stands_beside_its_finite_sample(tmp_path
     settings = paper.settings_of("natural-5", asked)
     assert settings.endless and settings.run_dir == "runs/paper/natural-5-endless"
     assert paper.name_of(settings) == "natural-5"
-    assert "endless=true" in paper.command(settings)
+    assert "endless=true" in config.command_line(settings)
     fresh = made("natural-5-endless")
     fresh["answers"]["network"]["merits"]["theta_E"] = MERIT | {"rms": 0.2}
     for record in (made("natural-5"), fresh, made("uniform")):

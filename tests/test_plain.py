@@ -252,7 +252,6 @@ def test_text_for_a_number_is_named_with_its_row():
 @pytest.mark.parametrize(
     ("kernel", "words"),
     [
-        (gaussian(20, 1.8), "odd size"),
         (np.where(gaussian(21, 1.8) > 0.9, np.nan, 1.0), "finite"),
         (gaussian(21, 1.8, 8, 0), "off centre"),
         (-gaussian(21, 1.8), "positive sum"),

@@ -7,7 +7,8 @@ import pytest
 from astropy.cosmology import FlatLambdaCDM
 from scipy import integrate, stats
 
-from lensjax import cosmology, population
+from lensjax import cosmology
+from lensjax.mocks import population
 from lensjax.survey import HSC
 
 COSMO = cosmology.PAPER

@@ -11,7 +11,8 @@ from astropy import units
 from astropy.table import Table
 from test_cutouts import extension, extensions, galaxy, real, save
 
-from lensjax import predict, tables
+from lensjax.learning import prediction
+from lensjax.storage import parquet
 from lensjax.survey import HSC
 
 
@@ -27,7 +28,7 @@ def answering(**numbers):
     """A model that always answers the same."""
     row = {"center_x_arcsec": 0.0, "center_y_arcsec": 0.0, "ex": 0.0, "ey": 0.0}
     row = row | {"theta_E_arcsec": 1.0} | numbers
-    return lambda x: np.tile([row[name] for name in predict.TARGETS], (len(x), 1))
+    return lambda x: np.tile([row[name] for name in prediction.TARGETS], (len(x), 1))
 
 
 def folder_of(path, n, start=0):
@@ -69,13 +70,13 @@ def mixed(tmp_path):
 def test_good_cutouts_get_lenses_and_broken_ones_flags(mixed, tmp_path):
     folder, flags = mixed
     out, lines = tmp_path / "out.parquet", []
-    status = predict.run(model, folder, out, HSC, echo=lines.append, batch_size=4)
+    status = prediction.run(model, folder, out, HSC, echo=lines.append, batch_size=4)
     assert status == 0
-    table = predict.read(out)
+    table = prediction.read(out)
     assert list(table["id"]) == sorted(flags)
     assert dict(zip(table["id"], table["flags"], strict=True)) == flags
     for row in table:
-        numbers = np.array([row[name] for name in predict.TARGETS])
+        numbers = np.array([row[name] for name in prediction.TARGETS])
         if row["flags"]:
             assert np.isnan(numbers).all() and np.isnan(row["q"]) and row["message"]
         else:
@@ -96,17 +97,17 @@ def test_good_cutouts_get_lenses_and_broken_ones_flags(mixed, tmp_path):
 def test_strict_ends_with_three_and_still_writes(mixed, tmp_path):
     folder, flags = mixed
     out = tmp_path / "out.parquet"
-    assert predict.run(model, folder, out, HSC, strict=True, echo=str) == 3
-    assert len(predict.read(out)) == len(flags)
+    assert prediction.run(model, folder, out, HSC, strict=True, echo=str) == 3
+    assert len(prediction.read(out)) == len(flags)
     out = tmp_path / "good.parquet"
     glob = str(folder / "good_*.fits")
-    assert predict.run(model, glob, out, HSC, strict=True, echo=str) == 0
+    assert prediction.run(model, glob, out, HSC, strict=True, echo=str) == 0
 
 
 def test_several_processes_read_what_one_reads(mixed):
     folder, _ = mixed
-    paths = predict.find(folder)
-    one, two = (predict.predict(model, paths, HSC, processes=n) for n in (0, 2))
+    paths = prediction.find(folder)
+    one, two = (prediction.predict(model, paths, HSC, processes=n) for n in (0, 2))
     for name in one.colnames:
         np.testing.assert_array_equal(one[name], two[name])
 
@@ -124,8 +125,10 @@ def test_when_the_processes_die_the_rest_is_read_without_them(mixed, monkeypatch
             raise BrokenProcessPool
 
     folder, flags = mixed
-    monkeypatch.setattr(predict, "_readers", lambda processes: Dying())
-    table = predict.predict(model, predict.find(folder), HSC, batch_size=4, processes=2)
+    monkeypatch.setattr(prediction, "_readers", lambda processes: Dying())
+    table = prediction.predict(
+        model, prediction.find(folder), HSC, batch_size=4, processes=2
+    )
     assert dict(zip(table["id"], table["flags"], strict=True)) == flags
 
 
@@ -138,9 +141,9 @@ def test_batches_are_invisible_and_of_one_shape(tmp_path, batch_size):
         return model(batch)
 
     done = []
-    table = predict.predict(
+    table = prediction.predict(
         watched,
-        predict.find(tmp_path / "c"),
+        prediction.find(tmp_path / "c"),
         HSC,
         batch_size=batch_size,
         progress=lambda n, total: done.append((n, total)),
@@ -153,42 +156,42 @@ def test_batches_are_invisible_and_of_one_shape(tmp_path, batch_size):
 
 def test_a_batch_of_broken_files_never_reaches_the_model(tmp_path):
     paths = [tmp_path / f"{k}.fits" for k in range(3)]
-    table = predict.predict(None, paths, HSC)
+    table = prediction.predict(None, paths, HSC)
     assert set(table["flags"]) == {"missing_file"}
 
 
 def test_files_that_vanish_or_lock_themselves_half_way_are_rows(tmp_path):
     folder_of(tmp_path / "c", 6)
-    paths = predict.find(tmp_path / "c")
+    paths = prediction.find(tmp_path / "c")
 
     def vandal(images):  # batches are read one ahead: the last file is not open yet
         if os.path.exists(paths[5]):
             os.unlink(paths[5])
         return model(images)
 
-    table = predict.predict(vandal, paths, HSC, batch_size=1)
+    table = prediction.predict(vandal, paths, HSC, batch_size=1)
     assert list(table["flags"]) == [""] * 5 + ["missing_file"]
     assert np.isfinite(table["theta_E_arcsec"][:5]).all()
 
 
 def test_an_unforeseen_error_is_one_row(tmp_path, monkeypatch):
     folder_of(tmp_path / "c", 3)
-    read = predict.cutouts.read
+    read = prediction.cutouts.read
 
     def fails(path, bands):
         if "good_1" in path:
             raise RuntimeError("cosmic ray")
         return read(path, bands)
 
-    monkeypatch.setattr(predict.cutouts, "read", fails)
-    table = predict.predict(model, predict.find(tmp_path / "c"), HSC)
+    monkeypatch.setattr(prediction.cutouts, "read", fails)
+    table = prediction.predict(model, prediction.find(tmp_path / "c"), HSC)
     assert list(table["flags"]) == ["", "unreadable", ""]
     assert "cosmic ray" in table["message"][1]
 
 
 def test_an_odd_cutouts_centre_is_the_files_own(tmp_path):
     path = save(tmp_path / "a.fits", extensions(galaxy(91)))
-    table = predict.predict(answering(), [path], HSC)
+    table = prediction.predict(answering(), [path], HSC)
     # the file's centre is at +0.5 pixel in the crop, so the crop's at -0.5 in the file
     assert table["center_x_arcsec"][0] == pytest.approx(-0.084)
     assert table["center_y_arcsec"][0] == pytest.approx(-0.084)
@@ -196,8 +199,8 @@ def test_an_odd_cutouts_centre_is_the_files_own(tmp_path):
 
 def test_targets_come_by_name(tmp_path):
     path = save(tmp_path / "a.fits", extensions(galaxy()))
-    names = predict.TARGETS[::-1]
-    table = predict.predict(
+    names = prediction.TARGETS[::-1]
+    table = prediction.predict(
         lambda x: np.tile([1.5, 0.2, 0.1, -0.3, 0.4], (len(x), 1)),
         [path],
         HSC,
@@ -205,41 +208,43 @@ def test_targets_come_by_name(tmp_path):
     )
     assert [table[n][0] for n in names] == pytest.approx([1.5, 0.2, 0.1, -0.3, 0.4])
     with pytest.raises(ValueError, match="targets"):
-        predict.predict(model, [path], HSC, targets=("theta_E", "ex", "ey", "x", "y"))
+        prediction.predict(
+            model, [path], HSC, targets=("theta_E", "ex", "ey", "x", "y")
+        )
     with pytest.raises(ValueError, match=r"answered \(1, 4\)"):
-        predict.predict(lambda x: np.ones((1, 4)), [path], HSC)
+        prediction.predict(lambda x: np.ones((1, 4)), [path], HSC)
 
 
 @pytest.mark.parametrize("theta_E", [0.0, -0.3])
 def test_no_einstein_radius_is_no_answer(tmp_path, theta_E):
     path = save(tmp_path / "a.fits", extensions(galaxy()))
-    table = predict.predict(answering(theta_E_arcsec=theta_E), [path], HSC)
+    table = prediction.predict(answering(theta_E_arcsec=theta_E), [path], HSC)
     assert list(table["flags"]) == ["unphysical_theta_E"]
     assert np.isnan(table["theta_E_arcsec"][0]) and np.isnan(table["ex"][0])
 
 
 def test_an_ellipticity_beyond_one_is_clipped_along_its_angle(tmp_path):
     path = save(tmp_path / "a.fits", extensions(galaxy()))
-    row = predict.predict(answering(ex=-3.0, ey=4.0), [path], HSC)[0]
+    row = prediction.predict(answering(ex=-3.0, ey=4.0), [path], HSC)[0]
     assert row["flags"] == "unphysical_ellipticity" and row["theta_E_arcsec"] == 1
-    assert np.hypot(row["ex"], row["ey"]) == pytest.approx(predict.ELLIPTICITY_LIMIT)
+    assert np.hypot(row["ex"], row["ey"]) == pytest.approx(prediction.ELLIPTICITY_LIMIT)
     assert row["phi_rad"] == pytest.approx(np.arctan2(4, -3) / 2)
     assert 0 < row["q"] < 0.05
-    assert not predict.is_fatal(["unphysical_ellipticity"])
+    assert not prediction.is_fatal(["unphysical_ellipticity"])
 
 
 def test_a_network_that_answers_nan_is_flagged(tmp_path):
     path = save(tmp_path / "a.fits", extensions(galaxy()))
-    table = predict.predict(answering(ey=np.nan), [path], HSC)
+    table = prediction.predict(answering(ey=np.nan), [path], HSC)
     assert list(table["flags"]) == ["nan_prediction"]
-    assert np.isnan([table[name][0] for name in predict.TARGETS]).all()
+    assert np.isnan([table[name][0] for name in prediction.TARGETS]).all()
 
 
 def test_equal_names_in_two_folders_are_flagged_and_answered(tmp_path):
     folder_of(tmp_path / "a", 1)
     folder_of(tmp_path / "b", 2)
-    paths = predict.find(f"{tmp_path}/**/*.fits")
-    table = predict.predict(model, paths, HSC)
+    paths = prediction.find(f"{tmp_path}/**/*.fits")
+    table = prediction.predict(model, paths, HSC)
     assert list(table["id"]) == ["good_0", "good_0", "good_1"]
     assert list(table["flags"]) == ["duplicate_id", "duplicate_id", ""]
     assert list(table["file"]) == paths and np.isfinite(table["theta_E_arcsec"]).all()
@@ -249,15 +254,15 @@ def test_find_sorts_and_names_what_is_not_there(tmp_path):
     folder_of(tmp_path / "c[1]", 3)
     (tmp_path / "c[1]" / ".hidden.fits").touch()
     (tmp_path / "c[1]" / "X.FITS.GZ").touch()
-    names = [os.path.basename(p) for p in predict.find(tmp_path / "c[1]")]
+    names = [os.path.basename(p) for p in prediction.find(tmp_path / "c[1]")]
     assert names == ["X.FITS.GZ", "good_0.fits", "good_1.fits", "good_2.fits"]
     one = str(tmp_path / "c[1]" / "good_0.fits")
-    assert predict.find(one) == [one]
+    assert prediction.find(one) == [one]
     for nothing in ("nowhere", "*.fits"):
         with pytest.raises(ValueError, match="cutouts=.*nothing there"):
-            predict.find(tmp_path / nothing)
+            prediction.find(tmp_path / nothing)
     with pytest.raises(ValueError, match="no file ends in"):
-        predict.find(tmp_path)
+        prediction.find(tmp_path)
 
 
 def test_a_name_that_is_not_utf8_has_a_row(tmp_path):
@@ -266,9 +271,9 @@ def test_a_name_that_is_not_utf8_has_a_row(tmp_path):
         save(tmp_path / "a.fits", extensions(galaxy())).rename(path)
     except OSError:
         pytest.skip("this file system has UTF-8 names only")
-    table = predict.predict(model, [path], HSC)
+    table = prediction.predict(model, [path], HSC)
     assert list(table["flags"]) == [""] and table["id"][0] == "caf\ufffd"
-    predict.write(table, tmp_path / "out.parquet")
+    prediction.write(table, tmp_path / "out.parquet")
 
 
 # --- the table ------------------------------------------------------------------------
@@ -277,14 +282,14 @@ def test_a_name_that_is_not_utf8_has_a_row(tmp_path):
 @pytest.fixture
 def table(tmp_path):
     folder_of(tmp_path / "c", 2)
-    paths = [*predict.find(tmp_path / "c"), tmp_path / "gone.fits"]
-    return predict.predict(model, paths, HSC, provenance={"run": "r1", "epoch": 7})
+    paths = [*prediction.find(tmp_path / "c"), tmp_path / "gone.fits"]
+    return prediction.predict(model, paths, HSC, provenance={"run": "r1", "epoch": 7})
 
 
 def test_units_and_provenance_survive_the_file(table, tmp_path):
     out = tmp_path / "out.parquet"
-    predict.write(table, out)
-    back = predict.read(out)
+    prediction.write(table, out)
+    back = prediction.read(out)
     assert back.colnames == table.colnames and back.meta == table.meta
     assert back["theta_E_arcsec"].unit == units.arcsec
     assert back["phi_rad"].unit == units.rad and back["ex"].unit is None
@@ -299,7 +304,7 @@ def test_units_and_provenance_survive_the_file(table, tmp_path):
 
 def test_others_see_plain_columns(table, tmp_path):
     out = tmp_path / "out.parquet"
-    predict.write(table, out)
+    prediction.write(table, out)
     schema = pq.read_schema(out)
     assert str(schema.field("id").type) == "string"
     assert str(schema.field("theta_E_arcsec").type) == "float"
@@ -310,7 +315,7 @@ def test_others_see_plain_columns(table, tmp_path):
 
 def test_astropys_own_reader_knows_units_and_meta(table, tmp_path):
     pytest.importorskip("pandas", reason="astropy reads Parquet with pandas only")
-    predict.write(table, tmp_path / "out.parquet")
+    prediction.write(table, tmp_path / "out.parquet")
     back = Table.read(tmp_path / "out.parquet")
     assert back["theta_E_arcsec"].unit == units.arcsec and back.meta == table.meta
     assert list(back["id"]) == list(table["id"])
@@ -318,21 +323,21 @@ def test_astropys_own_reader_knows_units_and_meta(table, tmp_path):
 
 def test_an_empty_catalogue_is_a_valid_file(tmp_path):
     out = tmp_path / "out.parquet"
-    empty = predict.predict(model, [], HSC)
-    predict.write(empty, out)
-    back = predict.read(out)
+    empty = prediction.predict(model, [], HSC)
+    prediction.write(empty, out)
+    back = prediction.read(out)
     assert len(back) == 0 and back.colnames == empty.colnames
     assert back["theta_E_arcsec"].unit == units.arcsec
-    assert predict.summary(back) == "0 cutouts: 0 predicted, 0 without"
+    assert prediction.summary(back) == "0 cutouts: 0 predicted, 0 without"
 
 
 def test_bad_arguments_end_with_two_before_anything_is_read(table, tmp_path):
     out, lines = tmp_path / "out.parquet", []
-    predict.write(table, out)
+    prediction.write(table, out)
     before = out.read_bytes()
 
     def run(cutouts=tmp_path / "c", out=out, **options):
-        return predict.run(None, cutouts, out, HSC, echo=lines.append, **options)
+        return prediction.run(None, cutouts, out, HSC, echo=lines.append, **options)
 
     assert run() == 2 and "overwrite=true" in lines[-1]
     assert out.read_bytes() == before
@@ -343,31 +348,33 @@ def test_bad_arguments_end_with_two_before_anything_is_read(table, tmp_path):
     assert run(tmp_path / "nowhere", out=new) == 2 and "nowhere" in lines[-1]
     assert run(out=new, batch_size=0) == 2 and "batch_size=0" in lines[-1]
     assert not new.exists()
-    assert predict.run(model, tmp_path / "c", out, HSC, overwrite=True, echo=str) == 0
-    assert len(predict.read(out)) == 2
+    assert (
+        prediction.run(model, tmp_path / "c", out, HSC, overwrite=True, echo=str) == 0
+    )
+    assert len(prediction.read(out)) == 2
 
 
 def test_a_folder_that_cannot_be_written_is_a_bad_argument(tmp_path, monkeypatch):
     def denied(*args, **kwargs):
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(tables.tempfile, "NamedTemporaryFile", denied)
+    monkeypatch.setattr(parquet.tempfile, "NamedTemporaryFile", denied)
     with pytest.raises(ValueError, match="Read-only file system.*choose a folder"):
-        predict.check_writable(tmp_path / "out.parquet")
+        prediction.check_writable(tmp_path / "out.parquet")
 
 
 def test_a_full_disk_leaves_the_old_table_and_no_rubbish(table, tmp_path, monkeypatch):
     out = tmp_path / "out.parquet"
-    predict.write(table, out)
+    prediction.write(table, out)
     before, lines = out.read_bytes(), []
 
     def full(data, path):
         path.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(tables.parquet, "write_table", full)
+    monkeypatch.setattr(parquet.pq, "write_table", full)
     options = {"overwrite": True, "echo": lines.append}
-    assert predict.run(model, tmp_path / "c", out, HSC, **options) == 1
+    assert prediction.run(model, tmp_path / "c", out, HSC, **options) == 1
     assert "No space left" in lines[-1] and out.read_bytes() == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["c", "out.parquet"]
 
@@ -379,12 +386,12 @@ def test_warnings_do_not_count_as_failures(tmp_path):
     hdus = [extension(image[..., k], n, MAGZERO=None) for k, n in enumerate("GRIZ")]
     save(tmp_path / "b.fits", hdus)
     out = tmp_path / "out.parquet"
-    assert predict.run(model, tmp_path, out, HSC, strict=True, echo=str) == 0
-    table = predict.read(out)
+    assert prediction.run(model, tmp_path, out, HSC, strict=True, echo=str) == 0
+    table = prediction.read(out)
     assert list(table["flags"]) == ["thin_edge", "no_zero_point,thin_edge"]
     assert np.isfinite(table["theta_E_arcsec"]).all()
 
 
 def test_real_cutouts_have_answers():
-    table = predict.predict(model, real("hsc/lenses"), HSC, batch_size=4)
+    table = prediction.predict(model, real("hsc/lenses"), HSC, batch_size=4)
     assert len(table) == 10 and np.isfinite(table["theta_E_arcsec"]).all()

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from experiments import config
-from experiments import export as export_command
-from experiments import predict as predict_command
-from experiments import sample as sample_command
-from experiments.config import ConfigError, PredictConfig
-from lensjax import batches, network, pretrained, scaling, train
-from lensjax.network import Architecture
+from lensjax.commands import config
+from lensjax.commands import export as export_command
+from lensjax.commands import predict as predict_command
+from lensjax.commands import sample as sample_command
+from lensjax.commands.config import ConfigError, PredictConfig
+from lensjax.learning import batches, network, pretrained, scaling, train
+from lensjax.learning.network import Architecture
 from lensjax.survey import HSC
 
 SMALL = Architecture(size=20, channels=(3,), dense=(7,), convolution="lax")

@@ -7,8 +7,9 @@ import pytest
 from scipy import stats
 from test_sample import KEY, SURVEY, count_images, three_lenses
 
-from lensjax import cosmology, images, proposals, sie
-from lensjax.proposals import Criteria
+from lensjax import cosmology, images, sie
+from lensjax.mocks import proposals
+from lensjax.mocks.proposals import Criteria
 
 
 @pytest.fixture(scope="module")

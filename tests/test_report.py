@@ -23,14 +23,16 @@ from test_experiments import (
     tracked,
 )
 
-from experiments import evaluate as evaluate_command
-from experiments import export as export_command
-from experiments import predict as predict_command
-from experiments import progress, summary, trained
-from experiments import train as train_command
-from experiments.config import ConfigError, EvaluateConfig, ExportConfig
-from lensjax import catalogue, checkpoint, pretrained, tables, train
-from lensjax.train import TARGETS
+from lensjax import catalogue
+from lensjax.commands import evaluate as evaluate_command
+from lensjax.commands import export as export_command
+from lensjax.commands import predict as predict_command
+from lensjax.commands import progress, runs, summary
+from lensjax.commands import train as train_command
+from lensjax.commands.config import ConfigError, EvaluateConfig, ExportConfig
+from lensjax.learning import pretrained, train
+from lensjax.learning.train import TARGETS
+from lensjax.storage import checkpoint, parquet
 
 WHOLE = replace(TINY, fold="all", final=True, epochs=2)
 
@@ -65,12 +67,12 @@ def test_the_final_network_trains_for_the_best_mean_epoch(finished):
 
 
 def test_the_test_set_is_judged_once_and_by_the_final_network(finished):
-    table = tables.read(finished.folder / "test.parquet")
+    table = parquet.read(finished.folder / "test.parquet")
     _, listing, sample = galaxies()
     part = catalogue.split(listing.lens_id)
     tested = np.flatnonzero(part[sample.systems.lens_index] == -1)
     assert table["id"].tolist() == [f"{n:010d}" for n in tested]
-    params = trained.final(finished.folder, WHOLE)
+    params = runs.final(finished.folder, WHOLE)
     params = jax.tree.map(lambda a: jnp.asarray(a[0]), params)
     images = train_command.batches.render_all(
         sample.systems, galaxies()[0], train_command.rendering_of(WHOLE, listing)
@@ -93,7 +95,7 @@ def test_the_test_set_is_judged_once_and_by_the_final_network(finished):
 
 
 def test_held_out_answers_are_by_the_fold_that_did_not_see_the_galaxy(finished):
-    table = tables.read(finished.folder / "held_out.parquet")
+    table = parquet.read(finished.folder / "held_out.parquet")
     _, listing, _ = galaxies()
     part = dict(zip(listing.lens_id, catalogue.split(listing.lens_id), strict=True))
     folds = [part[name] for name in table["lens_id"]]
@@ -129,7 +131,7 @@ def test_a_stop_in_the_final_stage_loses_nothing(finished, cache, tmp_path):
     assert losses(folder) == losses(finished.folder)
     assert losses(folder / "final") == losses(finished.folder / "final")
     one, other = (
-        trained._saved(
+        runs._saved(
             f / "final" / "checkpoints",
             train_command.network_settings(WHOLE),
             1,
@@ -149,7 +151,7 @@ def test_predict_takes_the_final_network(finished):
         train_command.rendering_of(WHOLE, listing),
     )
     got = model(images)
-    table = tables.read(finished.folder / "test.parquet")
+    table = parquet.read(finished.folder / "test.parquet")
     rows = {name: k for k, name in enumerate(table["id"])}
     for k in range(30):
         if (name := f"{k:010d}") in rows:
@@ -173,7 +175,7 @@ def test_the_evaluation_is_of_the_table(finished):
         (finished.folder / "evaluation.json").read_text(), parse_constant=no_json
     )
     assert found["judged by"] == "the test set"
-    table = tables.read(finished.folder / "test.parquet")
+    table = parquet.read(finished.folder / "test.parquet")
     network = found["answers"]["network"]
     assert network["systems"] == len(table)
     error = np.asarray(table["network_ex"], float) - np.asarray(table["ex"], float)

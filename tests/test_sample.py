@@ -9,11 +9,12 @@ from astropy.constants import c
 from astropy.cosmology import FlatLambdaCDM
 from test_mock import lenstronomy_arcs, optics
 
-from lensjax import cosmology, images, population, sample, sie, system
+from lensjax import cosmology, images, sie
 from lensjax.catalogue import Catalogue, Lenses, Listing, Sources
-from lensjax.proposals import Criteria
+from lensjax.mocks import population, sample, system
+from lensjax.mocks.proposals import Criteria
+from lensjax.mocks.system import Rendering
 from lensjax.survey import HSC
-from lensjax.system import Rendering
 
 SURVEY = HSC._replace(image_size=24)
 SCALE = 0.1  # of the source stamps [arcsec]

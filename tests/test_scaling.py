@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import settings
-from lensjax import scaling
+from lensjax.commands import settings
+from lensjax.learning import scaling
 
 IMAGES = np.random.default_rng(0).normal(3, 2, (2, 6, 6, 4)).astype(np.float32)
 

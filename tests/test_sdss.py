@@ -3,12 +3,12 @@
 import hsc_archive as archive
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from astropy.coordinates import SkyCoord
 from astropy.table import MaskedColumn, Table
-from pyarrow import parquet
 
-from lensjax.catalogue import columns, sdss
+from lensjax.catalogue import sdss, user_tables
 
 BIG = 11263485620182163456  # plate 10004: more than a signed 64-bit integer holds
 
@@ -40,7 +40,7 @@ def save(path, table, lead=""):
 
 
 def write_parquet(table, path):
-    parquet.write_table(pa.table({n: table[n].tolist() for n in table.colnames}), path)
+    pq.write_table(pa.table({n: table[n].tolist() for n in table.colnames}), path)
 
 
 WRITERS = {
@@ -74,7 +74,7 @@ def test_64_bit_integers_keep_every_digit(tmp_path, suffix):
     table = rows(specObjID=np.array([BIG, BIG + 1, BIG + 2], np.uint64))
     if suffix == "parquet":
         data = pa.table({name: np.asarray(table[name]) for name in table.colnames})
-        parquet.write_table(data, tmp_path / "a.parquet")
+        pq.write_table(data, tmp_path / "a.parquet")
     else:
         table.write(tmp_path / f"a.{suffix}")
     spectra, counts = sdss.read(tmp_path / f"a.{suffix}")
@@ -84,7 +84,7 @@ def test_64_bit_integers_keep_every_digit(tmp_path, suffix):
 def test_an_integer_id_beside_blank_ones_keeps_every_digit(tmp_path):
     data = {name: list(rows()[name]) for name in rows().colnames}
     data["specObjID"] = pa.array([BIG, None, BIG + 2], pa.uint64())
-    parquet.write_table(pa.table(data), tmp_path / "a.parquet")
+    pq.write_table(pa.table(data), tmp_path / "a.parquet")
     spectra, counts = sdss.read(tmp_path / "a.parquet")
     assert list(spectra.id) == [str(BIG), str(BIG + 2)]
     assert counts == {"with a blank id, position or zWarning": 1}
@@ -311,5 +311,5 @@ def test_spectra_of_an_archive_find_its_galaxies(tmp_path):
 
 def test_ids_that_are_names_are_no_floats():
     names = np.array(["J1000+0200", "12e4", "3C 48", "1e5f", "007"])
-    table = columns.read(Table({"id": names}))
-    assert list(columns.texts(table, "id")) == list(names)
+    table = user_tables.read(Table({"id": names}))
+    assert list(user_tables.texts(table, "id")) == list(names)

@@ -5,12 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lensjax import catalogue, mock, sie, system
+from lensjax import catalogue, mock, sie
 from lensjax.catalogue import Catalogue, Lenses, Sources
 from lensjax.lens import Lens
+from lensjax.mocks import system
+from lensjax.mocks.system import Rendering, System
 from lensjax.shear import Shear
 from lensjax.survey import HSC
-from lensjax.system import Rendering, System
 
 SURVEY = HSC._replace(image_size=32)
 SCALE = 0.06  # of the source stamps [arcsec]

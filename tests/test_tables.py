@@ -3,12 +3,12 @@
 import json
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from astropy import units as u
 from astropy.table import Table
-from pyarrow import parquet
 
-from lensjax import tables
+from lensjax.storage import parquet
 
 
 @pytest.fixture
@@ -32,8 +32,8 @@ def table():
 
 def test_a_table_comes_back_with_its_types_units_and_meta(tmp_path, table):
     out = tmp_path / "systems.parquet"
-    tables.write(table, out)
-    found = tables.read(out)
+    parquet.write(table, out)
+    found = parquet.read(out)
     assert found.colnames == table.colnames and found.meta == table.meta
     for name in table.colnames:
         np.testing.assert_array_equal(found[name], table[name])
@@ -47,8 +47,8 @@ def test_a_table_comes_back_with_its_types_units_and_meta(tmp_path, table):
 
 def test_other_programs_read_plain_columns_with_units(tmp_path, table):
     out = tmp_path / "systems.parquet"
-    tables.write(table, out)
-    plain = parquet.read_table(out)
+    parquet.write(table, out)
+    plain = pq.read_table(out)
     assert plain.column("id").to_pylist() == ["0000000007", "0000000123"]
     assert plain.schema.field("vdisp_kms").metadata[b"unit"] == b"km / s"
     assert json.loads(plain.schema.metadata[b"lensjax"])["catalogue"] == "a folder"
@@ -56,36 +56,36 @@ def test_other_programs_read_plain_columns_with_units(tmp_path, table):
 
 def test_an_empty_table_comes_back_empty(tmp_path, table):
     out = tmp_path / "none.parquet"
-    tables.write(table[:0], out)
-    found = tables.read(out)
+    parquet.write(table[:0], out)
+    found = parquet.read(out)
     assert len(found) == 0 and found.colnames == table.colnames
 
 
 def test_nothing_is_overwritten_unasked(tmp_path, table):
     out = tmp_path / "systems.parquet"
-    tables.write(table, out)
+    parquet.write(table, out)
     before = out.read_bytes()
     with pytest.raises(ValueError, match="exists; pass overwrite=true"):
-        tables.write(table[:1], out)
+        parquet.write(table[:1], out)
     assert out.read_bytes() == before
-    tables.write(table[:1], out, overwrite=True)
-    assert len(tables.read(out)) == 1
+    parquet.write(table[:1], out, overwrite=True)
+    assert len(parquet.read(out)) == 1
 
 
 def test_a_write_that_fails_leaves_the_old_table_and_no_rubbish(
     tmp_path, table, monkeypatch
 ):
     out = tmp_path / "systems.parquet"
-    tables.write(table, out)
+    parquet.write(table, out)
     before = out.read_bytes()
 
     def broken(data, path):
         path.write_bytes(b"half a table")
         raise OSError("disk full")
 
-    monkeypatch.setattr(tables.parquet, "write_table", broken)
+    monkeypatch.setattr(parquet.pq, "write_table", broken)
     with pytest.raises(OSError, match="disk full"):
-        tables.write(table, out, overwrite=True)
+        parquet.write(table, out, overwrite=True)
     assert out.read_bytes() == before and list(tmp_path.iterdir()) == [out]
 
 
@@ -100,4 +100,4 @@ def test_a_write_that_fails_leaves_the_old_table_and_no_rubbish(
 def test_a_place_that_cannot_hold_a_table_is_refused(tmp_path, table, name, words):
     (tmp_path / "folder.parquet").mkdir()
     with pytest.raises(ValueError, match=words):
-        tables.write(table, tmp_path / name)
+        parquet.write(table, tmp_path / name)

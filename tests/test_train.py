@@ -7,14 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lensjax import batches, catalogue, train
-from lensjax.batches import Data
-from lensjax.network import Architecture
+from lensjax import catalogue
+from lensjax.learning import batches, train
+from lensjax.learning.batches import Data
+from lensjax.learning.network import Architecture
+from lensjax.learning.train import Hyperparameters, Settings
+from lensjax.mocks.system import Rendering, System
 from lensjax.shear import Shear
 from lensjax.sie import SIE
 from lensjax.survey import HSC
-from lensjax.system import Rendering, System
-from lensjax.train import Hyperparameters, Settings
 
 SMALL = Architecture(size=16, channels=(3,), dense=(8,))
 SETTINGS = Settings(batch_size=8, architecture=SMALL)

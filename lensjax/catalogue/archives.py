@@ -16,11 +16,12 @@ import jax
 import numpy as np
 
 from lensjax import catalogue as _catalogue
-from lensjax.catalogue import hsc, hudf, parts, redshifts, sdss
+from lensjax.catalogue import hsc, hudf, redshifts, sdss
 from lensjax.catalogue.cutouts import CutoutError
 from lensjax.catalogue.hsc import Files
-from lensjax.catalogue.parts import Arrays, Found, Task
 from lensjax.catalogue.sdss import Spectra
+from lensjax.storage import chunks
+from lensjax.storage.chunks import Arrays, Found, Task
 from lensjax.survey import Survey
 
 LENSES, SOURCES = "lens_galaxies", "source_galaxies"
@@ -168,7 +169,7 @@ def read_source(
     image, flags = galaxy.image, dict(galaxy.flags)
     largest = int(LARGEST / mosaics.pixel_scale - 1) // 2 * 2 + 1
     if image.shape[0] > largest:
-        image = parts.framed(galaxy.image, largest)
+        image = chunks.framed(galaxy.image, largest)
         lost = 1 - image.sum() / galaxy.image.sum()
         flags["cropped"] = f"{lost:.1%} of its light lies outside {LARGEST:g} arcsec"
     names = ("ra", "dec", "z", "mag", "snr")
@@ -221,7 +222,7 @@ def _stacked(each: Sequence[Arrays]) -> Arrays:
         arrays = [np.asarray(one[name]) for one in each]
         if arrays[0].ndim > 1:
             size = max(a.shape[0] for a in arrays)
-            arrays = [parts.framed(a, size) for a in arrays]
+            arrays = [chunks.framed(a, size) for a in arrays]
         out[name] = np.stack(arrays)
     return out
 

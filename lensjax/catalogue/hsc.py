@@ -13,8 +13,8 @@ import numpy as np
 from lensjax.catalogue import quality
 from lensjax.catalogue.cutouts import CutoutError
 from lensjax.catalogue.hsc_files import Files, find
+from lensjax.catalogue.hsc_hdus import Band, note, read_band, read_psf
 from lensjax.catalogue.hsc_lists import upload_list
-from lensjax.catalogue.hsc_planes import Band, note, read_band, read_psf
 from lensjax.survey import Survey
 
 __all__ = ["Files", "Galaxy", "find", "read", "upload_list"]

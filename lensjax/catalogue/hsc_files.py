@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lensjax.catalogue import columns
+from lensjax.catalogue import user_tables
 
 BANDS = ("G", "R", "I", "Z")
 SUFFIX = re.compile(r"\.fits?(\.gz|\.fz)?$", re.I)
@@ -261,14 +261,14 @@ def _files(group: list[_Item]) -> Files:
 
 
 def _in_table(path: Path) -> list[Files]:
-    table = columns.read(path)
-    ids = columns.texts(table, "id")
-    if (again := columns.duplicates(ids)).any():
+    table = user_tables.read(path)
+    ids = user_tables.texts(table, "id")
+    if (again := user_tables.duplicates(ids)).any():
         raise ValueError(f"{path} lists the id {ids[again][0]} more than once")
     if (ids == "").any():
         raise ValueError(f"{path}: no id in row {int(np.argmax(ids == '')) + 1}")
-    cells = {b: columns.texts(table, b.lower()) for b in BANDS}
-    psf = {b: columns.texts(table, f"psf_{b.lower()}") for b in BANDS}
+    cells = {b: user_tables.texts(table, b.lower()) for b in BANDS}
+    psf = {b: user_tables.texts(table, f"psf_{b.lower()}") for b in BANDS}
     return [
         Files(
             str(ids[row]),

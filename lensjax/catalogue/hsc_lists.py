@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from astropy.table import Table
 
-from lensjax.catalogue import columns
+from lensjax.catalogue import user_tables
 
 MAX_LINES = 1000  # with the heading
 
@@ -36,13 +36,13 @@ def upload_list(
     Returns the files, none for an empty table.  Raises ValueError for a position or id
     that is blank, stands twice or cannot be in degrees, and for files that exist.
     """
-    folder, table = Path(folder), columns.read(table)
-    ids = columns.texts(table, "id")
-    ra, dec, odd = columns.positions(table)
+    folder, table = Path(folder), user_tables.read(table)
+    ids = user_tables.texts(table, "id")
+    ra, dec, odd = user_tables.positions(table)
     for bad, text in (
         (ids == "", "the id is blank"),
         (~np.isfinite(ra + dec), "ra or dec is blank"),
-        (columns.duplicates(ids), "the id stood before"),
+        (user_tables.duplicates(ids), "the id stood before"),
     ):
         if bad.any():
             row = int(np.argmax(bad))

@@ -21,16 +21,17 @@ from typing import Any
 
 import numpy as np
 
-from lensjax import __version__, tables
-from lensjax.catalogue import fields, parts
+from lensjax import __version__
+from lensjax.catalogue import schema
 from lensjax.catalogue.archives import LENSES, SOURCES, Half
 from lensjax.catalogue.selection import Chosen, Rejected
+from lensjax.storage import chunks, parquet
 from lensjax.survey import Survey
 
 FORMAT = 1
 SUMMARY, REJECTED, WORK, PLAN = "ingest.json", "rejected.csv", ".parts", "plan.json"
 VERSION = "1.0.0"  # of the datasets
-FIELDS = {LENSES: fields.LENS, SOURCES: fields.SOURCE}
+FIELDS = {LENSES: schema.LENS, SOURCES: schema.SOURCE}
 
 
 # --- what was asked for, and how far it is --------------------------------------------
@@ -79,7 +80,7 @@ def begin(out: Path, asked: Mapping[str, Any], now: str) -> None:
             _remove(path)
         (out / WORK).mkdir(parents=True, exist_ok=True)
         text = json.dumps(asked, indent=1).encode()
-        parts.replace(out / WORK / PLAN, lambda file: file.write(text))
+        chunks.replace(out / WORK / PLAN, lambda file: file.write(text))
 
 
 def _names() -> list[str]:
@@ -119,10 +120,10 @@ def pack(
     name, work = half.name, out / WORK
     if (out / name).exists():
         return
-    table = fields.to_table(
+    table = schema.to_table(
         FIELDS[name], chosen.ids, chosen.numbers, chosen.flags, survey.bands
     )
-    tables.write(table, work / f"{name}.parquet", overwrite=True)
+    parquet.write(table, work / f"{name}.parquet", overwrite=True)
     _remove(work / "datasets")
     if chosen.ids:
         examples = _examples(half, chosen, progress)
@@ -148,8 +149,8 @@ def _examples(
 
     def examples(start: int, stop: int) -> Iterator[dict[str, Any]]:
         for k in range(start, stop):
-            stamps = parts.stamps(*chosen.place[k])
-            framed = {n: parts.framed(a, shapes[n][0]) for n, a in stamps.items()}
+            stamps = chunks.stamps(*chosen.place[k])
+            framed = {n: chunks.framed(a, shapes[n][0]) for n, a in stamps.items()}
             numbers = {
                 field.name: np.asarray(chosen.numbers[field.name][k], field.dtype)
                 for field in needed
@@ -189,7 +190,7 @@ def finish(
     writer.writerow(Rejected._fields)
     writer.writerows(line for one in chosen.values() for line in one.rejected)
     raw = text.getvalue().encode("utf-8", "surrogateescape")
-    parts.replace(out / WORK / REJECTED, lambda file: file.write(raw))
+    chunks.replace(out / WORK / REJECTED, lambda file: file.write(raw))
     os.replace(out / WORK / REJECTED, out / REJECTED)
     files = {}
     for done, path in enumerate(stored(out)):
@@ -204,7 +205,7 @@ def finish(
         "fingerprint": hashlib.sha256(sealed.encode()).hexdigest(),
     }
     raw = json.dumps(made, indent=1).encode()
-    parts.replace(out / WORK / SUMMARY, lambda file: file.write(raw))
+    chunks.replace(out / WORK / SUMMARY, lambda file: file.write(raw))
     os.replace(out / WORK / SUMMARY, out / SUMMARY)
     return made
 

@@ -1,4 +1,4 @@
-"""Catalogues that `python -m experiments.ingest` made: in memory, or record by record.
+"""Catalogues that `lensjax ingest` made: in memory, or record by record.
 
 `read` is for catalogues that fit into memory; of `stream`'s, the lens galaxies' stamps
 and PSFs stay on the disk, and `prefetch` reads them ahead.  Records are read at random
@@ -17,9 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lensjax import tables
-from lensjax.catalogue import Catalogue, Lenses, Listing, Sources, fields, ingest
+from lensjax.catalogue import Catalogue, Lenses, Listing, Sources, ingest, schema
 from lensjax.catalogue.archives import LENSES, SOURCES
+from lensjax.storage import parquet
 from lensjax.survey import Survey
 
 BATCH = 64  # records that one thread reads at a time
@@ -28,7 +28,7 @@ AHEAD = 8  # batches that are read before they are asked for
 
 
 def is_ingested(folder: str | Path) -> bool:
-    """Whether a folder is of `experiments.ingest`, be it finished or not."""
+    """Whether a folder is of `lensjax ingest`, be it finished or not."""
     return any((Path(folder) / name).exists() for name in (ingest.SUMMARY, ingest.WORK))
 
 
@@ -44,9 +44,9 @@ def summary_of(folder: str | Path, halves: Sequence[str] = ()) -> dict[str, Any]
     Raises ValueError, with the remedy, where a file or one of `halves` is missing.
     """
     folder = Path(folder)
-    remedy = "run the same experiments.ingest again"
+    remedy = "run the same `lensjax ingest` again"
     if not is_ingested(folder):
-        raise ValueError(f"{folder} is no catalogue that experiments.ingest has made")
+        raise ValueError(f"{folder} is no catalogue that `lensjax ingest` has made")
     try:
         summary = json.loads((folder / ingest.SUMMARY).read_bytes())
         files = {folder / k: v["bytes"] for k, v in summary["files"].items()}
@@ -60,7 +60,7 @@ def summary_of(folder: str | Path, halves: Sequence[str] = ()) -> dict[str, Any]
     for half in halves:
         if half not in kept:
             raise ValueError(
-                f"{folder} has no {half}: run experiments.ingest with "
+                f"{folder} has no {half}: run `lensjax ingest` with "
                 f"{_KEYS[half]}, too, and overwrite=true"
             )
         if not kept[half]:
@@ -83,7 +83,7 @@ def verify(folder: str | Path) -> None:
         if ingest.digest(Path(folder) / name) != entry:
             raise ValueError(
                 f"{Path(folder) / name} is damaged: its SHA-256 has changed; copy it "
-                "again, or run the same experiments.ingest with overwrite=true"
+                "again, or run the same `lensjax ingest` with overwrite=true"
             )
 
 
@@ -124,7 +124,7 @@ def stream(
     if room is not None and room > margin:
         raise ValueError(
             f"{folder} has {margin} pixels of room around its cutouts, not {room}: run "
-            f"experiments.ingest with margin={room} and overwrite=true"
+            f"`lensjax ingest` with margin={room} and overwrite=true"
         )
     lens_id, numbers = _table(folder, LENSES, survey)
     source = _source(folder, LENSES)
@@ -232,7 +232,7 @@ class _Batches:
         except RuntimeError as error:  # array_record knows its sums, but not its name
             raise ValueError(
                 f"{source.dataset_info.data_dir} is damaged ({error}): copy it again, "
-                "or run the same experiments.ingest with overwrite=true"
+                "or run the same `lensjax ingest` with overwrite=true"
             ) from error
         arrays = []
         for one in self.stamps:
@@ -286,7 +286,7 @@ def _source(folder: Path, half: str) -> Any:
 
 def _table(folder: Path, half: str, survey: Survey) -> tuple[tuple[str, ...], dict]:
     """Ids, and numbers by their fields' names, as device arrays in float32."""
-    table = tables.read(folder / f"{half}.parquet")
-    numbers = fields.from_table(ingest.FIELDS[half], table, survey.bands)
+    table = parquet.read(folder / f"{half}.parquet")
+    numbers = schema.from_table(ingest.FIELDS[half], table, survey.bands)
     arrays = {name: jnp.asarray(a, jnp.float32) for name, a in numbers.items()}
     return tuple(map(str, table["id"])), arrays

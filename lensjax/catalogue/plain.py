@@ -18,10 +18,10 @@ import numpy as np
 from astropy.table import MaskedColumn, Table
 
 from lensjax import catalogue as _catalogue
-from lensjax import population
 from lensjax import psf as _psf
 from lensjax.catalogue import Catalogue, Lenses, Listing, Sources, cutouts, quality
 from lensjax.catalogue.extraction import isolate
+from lensjax.mocks import population
 from lensjax.survey import Survey
 
 SOURCE_BAND = "F814W"  # of the stamps; other bands come from the table's magnitudes

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from astropy.coordinates import Angle
 
-from lensjax.catalogue import columns
-from lensjax.catalogue.columns import Columns
+from lensjax.catalogue import user_tables
+from lensjax.catalogue.user_tables import Columns
 
 ID = ("MUSE_ID", "MUSE", "ID", "name")
 RA = ("RA", "RAJ2000", "RAdeg", "_RAJ2000", "RA_ICRS")
@@ -52,10 +52,10 @@ def read_redshifts(path: str | Path) -> tuple[Redshifts, dict[str, int]]:
     cannot be used.
     """
     table = _table(Path(path))
-    ids = columns.texts(table, *ID)
+    ids = user_tables.texts(table, *ID)
     ra = _degrees(table, RA, 15)
     dec = _degrees(table, DEC, 1)
-    z = columns.numbers(table, *Z)
+    z = user_tables.numbers(table, *Z)
     _check_positions(table.path, ra, dec)
 
     reasons = {
@@ -65,13 +65,13 @@ def read_redshifts(path: str | Path) -> tuple[Redshifts, dict[str, int]]:
     }
     remarks = {}
     if _has(table, CONFIDENCE):
-        confidence = columns.numbers(table, *CONFIDENCE)
+        confidence = user_tables.numbers(table, *CONFIDENCE)
         reasons[f"confidence below {LEAST_CONFIDENCE}, or unknown"] = ~(
             confidence >= LEAST_CONFIDENCE
         )
     elif table.rows:
         remarks[UNKNOWN_CONFIDENCE] = table.rows
-    if table.rows == columns.FEW_ROWS:
+    if table.rows == user_tables.FEW_ROWS:
         remarks[CUT_SHORT] = table.rows
 
     usable, counts = np.ones(table.rows, bool), {}
@@ -106,12 +106,12 @@ def _has(table: Columns, names: tuple[str, ...]) -> bool:
 
 def _degrees(table: Columns, names: tuple[str, ...], factor: float) -> np.ndarray:
     """A column of angles; text such as 03 32 39.0 counts `factor` degrees a unit."""
-    cells = columns.named(table, *names)
+    cells = user_tables.named(table, *names)
     if cells.dtype.kind in "iuf":
-        return columns.numbers(table, *names)
+        return user_tables.numbers(table, *names)
     text = [str(cell).strip() for cell in cells.filled("")]
     if not any(re.fullmatch(r"[-+]?\d+[ :]\d+[ :].*", t) for t in text):
-        return columns.numbers(table, *names)
+        return user_tables.numbers(table, *names)
     out = np.full(len(text), np.nan)
     for row, t in enumerate(text):
         try:
@@ -148,7 +148,7 @@ def _in_field(ra: np.ndarray, dec: np.ndarray) -> bool:
 def _table(path: Path) -> Columns:
     """Columns of a table; VizieR's text, which has units and dashes, is read here."""
     if not path.is_file() or path.suffix.lower() not in (".tsv", ".txt", ".dat"):
-        return columns.read(path)
+        return user_tables.read(path)
     lines = [
         line
         for line in path.read_text(encoding="utf-8-sig", errors="replace").splitlines()

@@ -12,7 +12,7 @@ from astropy import units
 from astropy.coordinates import SkyCoord
 from astropy.table import Table
 
-from lensjax.catalogue import columns
+from lensjax.catalogue import user_tables
 
 VDISP_LEAST = 70.0  # [km/s] the instrument's limit
 VDISP_MOST = 600.0  # [km/s] no galaxy's; the pipeline's fit stops at 850
@@ -36,17 +36,17 @@ def read(path: str | Path | Table) -> tuple[Spectra, dict[str, int]]:
     Raises ValueError, with the remedy, for a table without the columns, positions that
     are no degrees, or ids that went through floats.
     """
-    table = columns.read(path)
-    ids = columns.texts(table, "specObjID")
-    ra, dec, odd = columns.positions(table, ("ra", "plug_ra"), ("dec", "plug_dec"))
-    z = columns.numbers(table, "z")
-    warning = columns.numbers(table, "zWarning")
-    vdisp = columns.numbers(table, "velDisp", "vdisp")
-    error = columns.numbers(table, "velDispErr", "vdisp_err")
+    table = user_tables.read(path)
+    ids = user_tables.texts(table, "specObjID")
+    ra, dec, odd = user_tables.positions(table, ("ra", "plug_ra"), ("dec", "plug_dec"))
+    z = user_tables.numbers(table, "z")
+    warning = user_tables.numbers(table, "zWarning")
+    vdisp = user_tables.numbers(table, "velDisp", "vdisp")
+    error = user_tables.numbers(table, "velDispErr", "vdisp_err")
     blank = (ids == "") | ~np.isfinite(ra + dec + warning)
     reasons = {
         "with a blank id, position or zWarning": blank,
-        "with an id that stood before": columns.duplicates(ids),
+        "with an id that stood before": user_tables.duplicates(ids),
         "with zWarning other than 0": warning != 0,
         "without a positive redshift": ~(z > 0),
         "without a fit of the dispersion (velDispErr is 0, negative or blank)": ~(
@@ -64,7 +64,7 @@ def read(path: str | Path | Table) -> tuple[Spectra, dict[str, int]]:
         good &= ~out
     if odd:
         counts[f"in all, {odd}"] = len(ids)
-    if len(ids) == columns.FEW_ROWS:
+    if len(ids) == user_tables.FEW_ROWS:
         counts["in all, VizieR's default limit: see that the table was not cut"] = 50
     return Spectra(*(column[good] for column in (ids, ra, dec, z, vdisp))), counts
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lensjax.catalogue.archives import MATCH, Half, identify
-from lensjax.catalogue.parts import Part
+from lensjax.storage.chunks import Part
 
 
 class Rejected(NamedTuple):

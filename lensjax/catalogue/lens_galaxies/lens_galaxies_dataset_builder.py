@@ -1,13 +1,13 @@
-"""The dataset `lens_galaxies`, which `python -m experiments.ingest` prepares."""
+"""The dataset `lens_galaxies`, which `lensjax ingest` prepares."""
 
-from lensjax.catalogue import fields
-from lensjax.catalogue.stored import Stored
+from lensjax.catalogue import schema
+from lensjax.catalogue.tfds_builder import Stored
 
 
 class Builder(Stored):
     """Galaxies that may act as lenses: cutouts, PSFs, and what is measured of them."""
 
-    FIELDS = fields.LENS
+    FIELDS = schema.LENS
     STAMPS = {
         "image": "cutout, bands last [counts]",
         "psf": "effective PSF on the survey's pixels, each band of sum 1",

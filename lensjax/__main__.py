@@ -1,0 +1,5 @@
+"""`python -m lensjax` is the command `lensjax`."""
+
+from lensjax.commands.cli import main
+
+main()

@@ -1,0 +1,148 @@
+"""A run's final network in one small file, with what is known of it.
+
+    lensjax export run_dir=DIR out=FILE.safetensors
+
+Writes the file that `lensjax.pretrained.load` and `lensjax predict` weights=FILE`
+read, and its card, FILE.md.
+"""
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from lensjax.commands import config, progress, runs
+from lensjax.commands.report import markdown_table
+from lensjax.commands.run_folder import network_settings, write
+from lensjax.commands.sample import survey_of
+from lensjax.commands.summary import COLUMNS
+from lensjax.learning import network, prediction, pretrained, train
+from lensjax.storage import parquet
+
+RANGES = {
+    **{name: COLUMNS[name] for name in train.TARGETS},
+    "z_lens": "z_lens",
+    "z_source": "z_source",
+}
+"""Columns of a sample whose ranges are told."""
+
+NOT_FOR_REAL = (
+    "It was trained on drawn galaxies, not on real ones: for real ones its answers are "
+    "biased (docs/paper.md), so train on the survey's own galaxies."
+)
+
+
+def about(run_dir: Path, settings: config.TrainConfig, name: str) -> dict:
+    """All that a file says of a run's final network."""
+    summary = json.loads((run_dir / "summary.json").read_text())
+    facts = json.loads((run_dir / "provenance.json").read_text())
+    drawn, final = parquet.read(run_dir / "systems.parquet"), summary["final"]
+    catalogue, setup = facts["catalogue"], network_settings(settings)
+    own = settings.data is not None
+    origin = f"galaxies of {Path(settings.data).name}" if own else catalogue["origin"]
+    return {
+        "name": name,
+        "survey": survey_of(settings).name,
+        "scaling": setup.scaling,
+        "zero_point": setup.zero_point,
+        "architecture": pretrained.described(setup.architecture),
+        "targets": [
+            [t, prediction.UNITS[COLUMNS[t]] or "", prediction.DESCRIPTIONS[COLUMNS[t]]]
+            for t in train.TARGETS
+        ],
+        "trained on": {
+            "systems": final["systems"]["training"],
+            "catalogue": origin,
+            "lens_galaxies": catalogue["lens_galaxies"],
+            "sources": catalogue["sources"],
+            "fingerprint": catalogue["fingerprint"],
+            "epochs": final["epochs"],
+            "command": config.command_line(settings),
+        },
+        "warning": "" if own else NOT_FOR_REAL,
+        "ranges": {
+            key: [float(f"{edge(drawn[column]):.3g}") for edge in (np.min, np.max)]
+            for key, column in RANGES.items()
+        },
+        "test": {
+            "systems": final["systems"]["test"],
+            "loss": final["test_loss"],
+            "merits": final["merits"],
+        },
+        "provenance": {
+            k: facts[k] for k in ("created", "commit", "device", "versions")
+        },
+    }
+
+
+def card(model: pretrained.Model) -> str:
+    """What one should know before using a network, as Markdown."""
+    about = model.about
+    on, test, came = about["trained on"], about["test"], about["provenance"]
+    columns = ("bias", "half_width", "rms", "r2")
+    merits = [
+        [f"{name} [{unit}]" if unit else name, who, *(f"{m[k]:z.3f}" for k in columns)]
+        for name, unit, _ in about["targets"]
+        for who, by_name in test["merits"].items()
+        for m in [by_name[name]]
+    ]
+    ranges = [
+        [k, f"{low:g}", f"{high:g}"] for k, (low, high) in about["ranges"].items()
+    ]
+    meanings = [[name, unit or "-", text] for name, unit, text in about["targets"]]
+    losses = [[who, f"{value:.4f}"] for who, value in test["loss"].items()]
+    side, size = model.survey.image_size, network.count_parameters(model.params)
+    lines = [
+        f"# {model.name}",
+        f"A network of {size:,} parameters (the paper's: Schuldt et al. 2021), that "
+        "answers an SIE for an image.",
+        f"    lensjax predict weights={model.name} cutouts=DIR out=FILE",
+        about["warning"],
+        "## What it sees",
+        f"Cutouts of {model.survey.name}: {side} x {side} pixels of "
+        f"{model.survey.pixel_scale} arcsec, bands {', '.join(model.survey.bands)} in "
+        f"this order, counts of zero point {model.setup.zero_point:g}; it takes the "
+        f"scaling `{model.setup.scaling}` of them itself.",
+        "## What it answers",
+        markdown_table(["answer", "unit", "meaning"], meanings),
+        "## What it was trained on",
+        f"{on['systems']:,} mocks of the {on['catalogue']} ({on['lens_galaxies']:,} "
+        f"lens galaxies, {on['sources']:,} sources), for {on['epochs']} epochs:",
+        f"    {on['command']}",
+        "with a sample of these ranges:",
+        markdown_table(["", "least", "largest"], ranges),
+        f"Commit {came['commit']}, {came['created'][:10]}, {came['device']}, jax "
+        f"{came['versions']['jax']}.",
+        "## How well it does",
+        f"On {test['systems']:,} mocks of lens galaxies that it never saw. "
+        "*Light only* and *prior mean* know nothing of the arcs, or of the image.",
+        markdown_table(["answer", "by", "bias", "half width", "RMS", "R^2"], merits),
+        markdown_table(["by", "loss"], losses),
+    ]
+    return "\n\n".join(line.rstrip() for line in lines if line) + "\n"
+
+
+def run(settings: config.ExportConfig) -> int:
+    """Write the file and its card; returns the exit status."""
+    run_dir, out = Path(settings.run_dir), Path(settings.out)
+    try:
+        own = config.from_yaml(run_dir / "config.yaml", config.TrainConfig)
+        params = runs.final(run_dir, own)
+        if params is None:
+            raise config.ConfigError(
+                f"run_dir: {run_dir} has no final network: train it with fold=all "
+                "final=true, to its end"
+            )
+        told = about(run_dir, own, settings.name or out.stem)
+    except config.ConfigError:
+        raise
+    except (OSError, ValueError, KeyError) as error:
+        raise config.ConfigError(f"run_dir: {run_dir}: {error}") from error
+    try:
+        pretrained.save(out, jax.tree.map(lambda a: a[0], params), told)
+        write(out.with_suffix(".md"), card(pretrained.load(out)))
+    except OSError as error:
+        raise config.ConfigError(f"out: {out} was not written: {error}") from error
+    progress.say(f"{out}: {out.stat().st_size:,} bytes; {out.with_suffix('.md')}")
+    return 0

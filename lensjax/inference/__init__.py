@@ -1,0 +1,1 @@
+"""From an observation to a posterior: empty until the fit fills it."""

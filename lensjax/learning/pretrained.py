@@ -1,0 +1,185 @@
+"""Trained networks: one small file each, and those that come with lensjax.
+
+    model = pretrained.load("uniform-5")  # or the path of a file that `save` wrote
+    answers = pretrained.answer(model, images)  # (n, 64, 64, 4) counts -> (n, 5)
+
+A file is safetensors.  Its tensors are the parameters by name ("conv1.kernel"); its
+header's "lensjax" is a JSON text of all else: what the network sees, what its answers
+mean, what it was trained on and how well it does (`Model.about`).
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import safetensors
+from jax import Array
+from safetensors.numpy import save as serialize
+
+from lensjax import survey
+from lensjax.learning import network, train
+from lensjax.learning.network import Architecture
+from lensjax.survey import Survey
+
+DEFAULT = "uniform-5"
+FOLDER = Path(__file__).parent.parent / "weights"
+SUFFIX = ".safetensors"
+
+_FORMAT = 1
+_SHAPE = ("size", "bands", "channels", "kernel", "dense", "outputs")  # of a network
+
+
+class Model(NamedTuple):
+    """A trained network and all that is known of it."""
+
+    name: str
+    params: dict
+    setup: train.Settings  # of which only `train.answer`'s part counts
+    survey: Survey  # whose images it sees
+    about: dict  # plain JSON: "trained on", "ranges", "test", "provenance", ...
+
+
+def names() -> list[str]:
+    """Names of the networks that come with lensjax."""
+    return sorted(path.stem for path in FOLDER.glob(f"*{SUFFIX}"))
+
+
+def load(name: str | os.PathLike = DEFAULT) -> Model:
+    """A network by its name (see `names`), or from a file.
+
+    Raises ValueError, with what is wrong, for a name that is not there and for a file
+    that is damaged, no file of `save`, or of a later version of lensjax.
+    """
+    path = _find(name)
+    try:
+        with safetensors.safe_open(path, "numpy") as file:
+            header = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (OSError, safetensors.SafetensorError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    try:
+        return _model(header, tensors)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: no network of lensjax ({error!r})") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _model(header: Mapping[str, str], tensors: dict[str, np.ndarray]) -> Model:
+    about = json.loads(header["lensjax"])
+    if about["format"] != _FORMAT:
+        raise ValueError(f"format {about['format']}, not {_FORMAT}")
+    if about["sha256"] != _digest(about, tensors):
+        raise ValueError("damaged: its SHA-256 has changed")
+    architecture = Architecture(
+        **{k: _tuple(v) for k, v in about["architecture"].items()},
+        convolution=network.convolution_here(),
+    )
+    setup = train.Settings(
+        scaling=about["scaling"],
+        zero_point=about["zero_point"],
+        architecture=architecture,
+    )
+    params = _nested(tensors)
+    _check(params, architecture)
+    return Model(about["name"], params, setup, survey.named(about["survey"]), about)
+
+
+@partial(jax.jit, static_argnames="setup")
+def _answer(params: dict, images: Array, setup: train.Settings) -> Array:
+    return train.answer(params, images, setup)
+
+
+def answer(model: Model, images: Array) -> Array:
+    """Outputs (n, 5), in the order of `train.TARGETS`.
+
+    images (n, side, side, band): counts of the model's survey, bands in its order.
+    """
+    return _answer(model.params, images, model.setup)
+
+
+def save(path: str | os.PathLike, params: dict, about: Mapping[str, Any]) -> None:
+    """Write a network: whole, or not at all.
+
+    about: plain JSON with name, survey, scaling, zero_point and architecture (a dict of
+    `Architecture`'s fields but the last two), and whatever shall be known of it.
+    """
+    tensors = {
+        ".".join(str(k.key) for k in keys): np.ascontiguousarray(leaf, np.float32)
+        for keys, leaf in jax.tree_util.tree_leaves_with_path(params)
+    }
+    whole = {"format": _FORMAT, **about}
+    whole["sha256"] = _digest(whole, tensors)
+    header = {"lensjax": json.dumps(whole, allow_nan=False)}
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(serialize(tensors, header))
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def described(architecture: Architecture) -> dict:
+    """The part of an architecture that `save` wants."""
+    return {k: v for k, v in architecture._asdict().items() if k in _SHAPE}
+
+
+def summary(model: Model) -> str:
+    """One sentence: what the network was trained on."""
+    on, (low, high) = model.about["trained on"], model.about["ranges"]["theta_E"]
+    return (
+        f"{model.name}: trained on {on['systems']:,} mocks of the {on['catalogue']}, "
+        f"theta_E {low:g} to {high:g} arcsec"
+    )
+
+
+def _find(name: str | os.PathLike) -> Path:
+    if str(name) in names():
+        return FOLDER / f"{name}{SUFFIX}"
+    path = Path(name)
+    if path.suffix != SUFFIX:
+        raise ValueError(
+            f"no network is named {str(name)!r}: there are {', '.join(names())}, or "
+            f"give the path of a file ending in {SUFFIX}"
+        )
+    return path
+
+
+def _digest(about: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 of all that a file says but this."""
+    rest = {key: value for key, value in about.items() if key != "sha256"}
+    digest = hashlib.sha256(json.dumps(rest, sort_keys=True).encode())
+    for key in sorted(tensors):
+        digest.update(key.encode())
+        digest.update(np.ascontiguousarray(tensors[key]).tobytes())
+    return digest.hexdigest()
+
+
+def _nested(tensors: Mapping[str, np.ndarray]) -> dict:
+    params: dict = {}
+    for key, tensor in tensors.items():
+        layer, _, part = key.partition(".")
+        params.setdefault(layer, {})[part] = tensor
+    return params
+
+
+def _check(params: dict, architecture: Architecture) -> None:
+    """Raise ValueError unless the parameters are this architecture's, and finite."""
+    init = partial(network.init, config=architecture)
+    wanted = jax.eval_shape(init, jax.random.key(0))
+    shapes = [jax.tree.map(lambda a: a.shape, tree) for tree in (params, wanted)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(f"shapes {shapes[0]}, its architecture {shapes[1]}")
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params)):
+        raise ValueError("a parameter is not finite")
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
