@@ -77,11 +77,7 @@ def log_likelihood(
     scalar
         -1/2 sum of ((image - model)^2 / variance + ln(2 pi variance)).
     """
-    image, model = jnp.asarray(image), jnp.asarray(model)
-    good = jnp.ones(image.shape, bool) if mask is None else ~jnp.asarray(mask)
-    # double where: neither a bad pixel's nan nor its gradient gets through
-    spread = jnp.where(good, variance(noise, model), 1)
-    miss = jnp.where(good, jnp.where(good, image, 0) - model, 0)
+    miss, spread, good = _compared(noise, image, model, mask)
     each = miss**2 / spread + jnp.where(good, jnp.log(2 * jnp.pi * spread), 0)
     return -each.sum() / 2
 
@@ -90,11 +86,18 @@ def chi_squared(
     noise: Noise, image: ArrayLike, model: ArrayLike, mask: ArrayLike | None = None
 ) -> Array:
     """Sum of (image - model)^2 / variance over the pixels that count, by band."""
+    miss, spread, _ = _compared(noise, image, model, mask)
+    return (miss**2 / spread).sum((0, 1))
+
+
+def _compared(noise, image, model, mask) -> tuple[Array, Array, Array]:
+    """Image less model, its variance, and which pixels count: the others 0 and 1."""
     image, model = jnp.asarray(image), jnp.asarray(model)
     good = jnp.ones(image.shape, bool) if mask is None else ~jnp.asarray(mask)
+    # on both sides of each where: neither a bad pixel's nan nor its slope gets through
+    image, model = jnp.where(good, image, 0), jnp.where(good, model, 0)
     spread = jnp.where(good, variance(noise, model), 1)
-    miss = jnp.where(good, jnp.where(good, image, 0) - model, 0)
-    return (miss**2 / spread).sum((0, 1))
+    return image - model, spread, good
 
 
 def _banded(values: ArrayLike, model: Array) -> Array:
