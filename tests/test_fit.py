@@ -53,7 +53,9 @@ def fit(start, data, steps=60):
         )
         return (optax.apply_updates(u, update), state), value
 
-    (best, _), costs = jax.lax.scan(step, (start, rule.init(start)), length=steps)
+    # optax counts in both widths of integers
+    with jax.numpy_dtype_promotion("standard"):
+        (best, _), costs = jax.lax.scan(step, (start, rule.init(start)), length=steps)
     return best, costs
 
 
