@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lensjax import catalogue as catalogues
-from lensjax import cosmology, light, psf
+from lensjax import cosmology, light, photometry, psf
 from lensjax.catalogue import plain
 from lensjax.mock import MARGIN, ray_grid
 from lensjax.mocks import population, sample
@@ -31,7 +31,7 @@ def percentiles(values):
 def measured(image):
     """Flux within 1 over that within 2 arcsec, and the adaptive Gaussian's size."""
     i = image[..., HSC.detection]
-    m = light.moments(i)
+    m = photometry.moments(i)
     axis = jnp.arange(i.shape[0]) - (i.shape[0] - 1) / 2
     r = jnp.hypot((axis - m.x)[None, :], (axis - m.y)[:, None]) * HSC.pixel_scale
     fluxes = [jnp.where(r < edge, i, 0).sum() for edge in (1.0, 2.0)]

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from lensjax import light
+from lensjax import photometry
 from lensjax.survey import Survey
 
 
@@ -77,16 +77,16 @@ def measure(image: Array, psf: Array, survey: Survey) -> dict[str, Array]:
     i = survey.detection
     edge = (image.shape[0] - survey.image_size) // 2
     image = image[edge : edge + survey.image_size, edge : edge + survey.image_size]
-    galaxy = light.moments(image[..., i])
+    galaxy = photometry.moments(image[..., i])
     finer = survey.psf_oversampling
-    star = light.moments(psf[..., i], start=2.0 * finer)
+    star = photometry.moments(psf[..., i], start=2.0 * finer)
     star = star._replace(**{k: getattr(star, k) / finer**2 for k in ("xx", "xy", "yy")})
-    ex, ey = light.ellipticity(light.without_psf(galaxy, star))
-    within = light.aperture_flux(image, 2.0 / survey.pixel_scale)
+    ex, ey = photometry.ellipticity(photometry.without_psf(galaxy, star))
+    within = photometry.aperture_flux(image, 2.0 / survey.pixel_scale)
     return {
         "mag": magnitude(within, survey.zero_point),
         "flux": image.sum((0, 1)),
-        "background": light.background_rms(image),
+        "background": photometry.background_rms(image),
         "x": galaxy.x * survey.pixel_scale,
         "y": galaxy.y * survey.pixel_scale,
         "ex": ex,

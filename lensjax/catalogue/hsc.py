@@ -195,7 +195,7 @@ def _check_mask(band: Band, window, survey: Survey, flags: dict[str, str]) -> No
 
 
 def _background(band: Band) -> float:
-    """RMS by the corner rule of `light.background_rms`, of the good pixels alone."""
+    """RMS by the corner rule of `photometry.background_rms`, of the good pixels alone."""
     image, good = band.image, np.isfinite(band.image) & ~band.bad
     ky, kx = (round(0.1 * side) for side in image.shape)
     corners = [
