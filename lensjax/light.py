@@ -198,7 +198,7 @@ def surface_brightness(source: Stamp, x: Array, y: Array) -> Array:
     column = jnp.clip(x / source.pixel_scale + (m + 1) / 2, 0, m + 1)
     row = jnp.clip(y / source.pixel_scale + (m + 1) / 2, 0, m + 1)
     left, low = (jnp.minimum(jnp.floor(v), m) for v in (column, row))
-    right, up = (column - left)[..., None], (row - low)[..., None]
+    right, up = column - left, row - low
     corner = low.astype(int) * (m + 2) + left.astype(int)
 
     # a loop over the two rows: XLA does not fuse across it, and would otherwise trace
@@ -207,9 +207,29 @@ def surface_brightness(source: Stamp, x: Array, y: Array) -> Array:
         at = corner + one * (m + 2)
         west = pixels.at[at].get(mode="promise_in_bounds")
         east = pixels.at[at + 1].get(mode="promise_in_bounds")
+        between = _weighted(1 - right, west) + _weighted(right, east)
         share = jnp.where(one == 0, 1 - up, up)
-        return total + share * (west * (1 - right) + east * right), None
+        return total + _weighted(share, between), None
 
     nothing = jnp.zeros((*x.shape, pixels.shape[1]), pixels.dtype)
     total, _ = jax.lax.scan(add, nothing, jnp.arange(2, dtype=corner.dtype))
     return total / source.pixel_scale**2
+
+
+@jax.custom_jvp
+def _weighted(weight: Array, bands: Array) -> Array:
+    """One weight (...) times every band of `bands` (..., c).
+
+    JAX's own derivative in the weight is a sum over the last axis.  Of several float32
+    cotangents at once XLA's CPU backend makes it wrongly (jaxlib 0.10.2, not 0.10.1):
+    -(p * w).sum(-1) with p (n, c) and w (B, n, c), B n > 2^15, becomes a fusion of
+    YNNPACK whose parallel tasks all read w[0].  Bands added one by one are no such sum.
+    """
+    return weight[..., None] * bands
+
+
+@_weighted.defjvp
+def _(primals, tangents):
+    (weight, bands), (slope, change) = primals, tangents
+    turned = [slope * bands[..., k] for k in range(bands.shape[-1])]
+    return _weighted(weight, bands), jnp.stack(turned, -1) + _weighted(weight, change)
