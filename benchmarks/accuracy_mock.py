@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lensjax import cosmology, light, mock, sie
+from lensjax import cosmology, light, mock, psf, sie
 from lensjax.catalogue import plain
 from lensjax.lens import Lens
 from lensjax.mocks import population
@@ -28,7 +28,7 @@ COLOUR = np.array([0.3, 0.05, 0.0, -0.12])  # of the sources, relative to i [mag
 
 arcs = jax.jit(mock.arcs, static_argnums=(5, 6))
 draw_source = jax.jit(lambda key: population.source(key, cosmology.PAPER, HSC)[0])
-draw_psf = jax.jit(lambda key: population.seeing(key, HSC))
+draw_psf = jax.jit(lambda key: psf.seeing(key, HSC))
 
 
 def sersic(n, radius):

@@ -64,7 +64,7 @@ def moments_of_known_shapes(n):
     @jax.jit
     def both(args):
         key, galaxy = args
-        kernel = population.seeing(key, HSC)
+        kernel = psf.seeing(key, HSC)
         fine = population.FINE_PIXELS
         x, y = ray_grid((64 + 2 * MARGIN) * fine, HSC.pixel_scale / fine, float)
         shape = galaxy.radius, galaxy.sersic, galaxy.q, galaxy.phi

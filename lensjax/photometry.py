@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from lensjax.survey import Survey
+
 
 class Moments(NamedTuple):
     """Adaptive second moments of a galaxy's light."""
@@ -104,3 +106,13 @@ def background_rms(image: Array) -> Array:
     emptiest = corners.max(1).argmin(0)
     rms = corners.std(1)
     return jnp.take_along_axis(rms, emptiest[None], 0)[0]
+
+
+def in_bands(mag: Array, survey: Survey) -> Array:
+    """Magnitudes (..., 4) in griz as those (..., band) in the survey's bands.
+
+    Euclid's VIS sees r, i and z together: the mean of their flux densities.
+    """
+    red = -2.5 * jnp.log10((10 ** (-0.4 * mag[..., 1:])).mean(-1))
+    seen = {"VIS": red} | {b: mag[..., k] for k, b in enumerate("GRIZ")}
+    return jnp.stack([seen[band] for band in survey.bands], -1)

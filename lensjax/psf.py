@@ -7,6 +7,7 @@ would count the pixel twice.  Kernels have odd size and are centred on their mid
 pixel.
 """
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -14,6 +15,9 @@ from jax.typing import ArrayLike
 from scipy.fft import next_fast_len
 
 from lensjax import units
+from lensjax.survey import Survey
+
+SEEINGS = 256  # different PSFs that stand for a survey's seeing
 
 
 def moffat(
@@ -39,6 +43,29 @@ def moffat(
     scale2 = (jnp.asarray(fwhm) / 2) ** 2 / (2 ** (1 / jnp.asarray(beta)) - 1)
     kernel = (1 + (wx**2 + wy**2) / scale2) ** -jnp.asarray(beta)
     return kernel / kernel.sum()
+
+
+def seeing(key: Array, survey: Survey, size: int = 43) -> Array:
+    """PSFs of one place on the sky (size, size, band), drawn: Moffats, nearly round.
+
+    The survey's median seeing with the scatter of HSC Wide's: docs/mocks.md.
+    """
+    k_common, k_band, k_beta, k_shape = jax.random.split(key, 4)
+    bands = len(survey.bands)
+    scatter = 0.07 * jax.random.normal(k_common) + 0.10 * jax.random.normal(
+        k_band, (bands,)
+    )
+    fwhm = jnp.array(survey.fwhm)
+    # there is no seeing in space
+    scatter = jnp.where(fwhm > 0.3, scatter, 0.1 * scatter)
+    fwhm = fwhm * jnp.clip(jnp.exp(scatter), 0.7, 1.6)
+    beta = jax.random.uniform(k_beta, (bands,), minval=2.5, maxval=4.5)
+    # the ellipticity is (a^2 - b^2) / (a^2 + b^2); a Moffat's (a - b) / (a + b) is half
+    e1, e2 = 0.005 * jax.random.normal(k_shape, (2, bands))
+    scale = survey.pixel_scale / survey.psf_oversampling
+    return jax.vmap(lambda f, b, u, v: moffat(f, b, u, v, size, scale), out_axes=-1)(
+        fwhm, beta, e1, e2
+    )
 
 
 def centre(kernel: ArrayLike) -> np.ndarray:

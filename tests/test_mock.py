@@ -29,7 +29,7 @@ SKY = np.array(HSC.sky_sigma)
 arcs = jax.jit(mock.arcs, static_argnums=(5, 6))
 render = jax.jit(mock.render, static_argnums=(6, 7))
 draw_source = jax.jit(lambda key: population.source(key, cosmology.PAPER, HSC))
-draw_psf = jax.jit(lambda key: population.seeing(key, HSC))
+draw_psf = jax.jit(lambda key: psf.seeing(key, HSC))
 
 
 def numbers(tree, dtype=jnp.float32):

@@ -7,7 +7,7 @@ import pytest
 from astropy.cosmology import FlatLambdaCDM
 from scipy import integrate, stats
 
-from lensjax import cosmology
+from lensjax import cosmology, psf
 from lensjax.mocks import population
 from lensjax.survey import HSC
 
@@ -124,7 +124,7 @@ def test_no_source_is_sharper_than_hst_would_show_it(sources):
 
 def test_seeing_has_the_surveys_medians_and_psfs_are_nearly_round():
     keys = jax.random.split(jax.random.key(5), 512)
-    kernels = jax.jit(jax.vmap(lambda k: population.seeing(k, HSC)))(keys)
+    kernels = jax.jit(jax.vmap(lambda k: psf.seeing(k, HSC)))(keys)
     kernels = np.asarray(kernels, float)
     np.testing.assert_allclose(kernels.sum((1, 2)), 1, rtol=1e-5)
     for band, median in enumerate(HSC.fwhm):

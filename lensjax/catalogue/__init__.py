@@ -1,7 +1,8 @@
 """Galaxies to make mocks of: lens stamps, source stamps and PSFs, as device arrays.
 
-`lensjax.catalogue.plain` reads them from a folder of real cutouts; `lensjax.population`
-draws a catalogue when there is none.
+`lensjax.catalogue.plain` reads them from a folder of real cutouts, `ingested` what was
+made of a survey's archives; `lensjax.mocks.population` draws a catalogue when there is
+none.
 """
 
 import hashlib
@@ -13,8 +14,33 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from lensjax import photometry
+from lensjax import _lazy, photometry
 from lensjax.survey import Survey
+
+__getattr__, __dir__, __all__ = _lazy.attach(
+    __name__,
+    (
+        "archives",
+        "cutouts",
+        "extraction",
+        "hsc",
+        "hsc_files",
+        "hsc_hdus",
+        "hsc_lists",
+        "hudf",
+        "ingest",
+        "ingested",
+        "mosaics",
+        "plain",
+        "quality",
+        "redshifts",
+        "schema",
+        "sdss",
+        "selection",
+        "tfds_builder",
+        "user_tables",
+    ),
+)
 
 
 class Lenses(NamedTuple):

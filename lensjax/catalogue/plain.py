@@ -18,10 +18,10 @@ import numpy as np
 from astropy.table import MaskedColumn, Table
 
 from lensjax import catalogue as _catalogue
+from lensjax import photometry
 from lensjax import psf as _psf
 from lensjax.catalogue import Catalogue, Lenses, Listing, Sources, cutouts, quality
 from lensjax.catalogue.extraction import isolate
-from lensjax.mocks import population
 from lensjax.survey import Survey
 
 SOURCE_BAND = "F814W"  # of the stamps; other bands come from the table's magnitudes
@@ -113,11 +113,11 @@ def _read_psfs(
 ) -> tuple[list[str], jax.Array]:
     if not folder.exists():
         notes.append(
-            f"no {folder.name}/: {population.SEEINGS} PSFs of {survey.name}'s seeing "
+            f"no {folder.name}/: {_psf.SEEINGS} PSFs of {survey.name}'s seeing "
             "are drawn"
         )
-        keys = jax.random.split(jax.random.key(0), population.SEEINGS)
-        drawn = jax.jit(jax.vmap(lambda key: population.seeing(key, survey)))(keys)
+        keys = jax.random.split(jax.random.key(0), _psf.SEEINGS)
+        drawn = jax.jit(jax.vmap(lambda key: _psf.seeing(key, survey)))(keys)
         return [f"drawn {k}" for k in range(len(drawn))], drawn
     names, kernels = [], []
     wanted = survey.pixel_scale / survey.psf_oversampling
@@ -264,7 +264,7 @@ def _magnitudes(table: Table, survey: Survey, notes: list[str]) -> np.ndarray:
             )
     notes.append(f"sources have HSC's magnitudes in {survey.name}'s bands")
     mags = np.stack([_numbers(table, name) for name in hsc], -1)
-    return np.asarray(population.in_bands(mags, survey))
+    return np.asarray(photometry.in_bands(mags, survey))
 
 
 def _coloured(cutout, mag, noise, survey) -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,7 @@ import numpy as np
 from jax import Array
 
 from lensjax import catalogue as _catalogue
-from lensjax import cosmology, light, psf
+from lensjax import cosmology, light, photometry, psf
 from lensjax.catalogue import Catalogue, Lenses, Listing, Sources
 from lensjax.cosmology import FlatLambdaCDM
 from lensjax.mock import MARGIN, photon_noise, ray_grid
@@ -35,7 +35,6 @@ STAMP = 96  # side of a source stamp [pixel]
 SOURCE_PIXEL_SCALE = 0.03  # [arcsec], as HST's drizzled images
 SOURCE_FWHM = 0.10  # of HST's PSF in them [arcsec]
 MOST_CLUMPS = 4
-SEEINGS = 256  # different PSFs in a drawn catalogue
 
 
 class Ellipticals(NamedTuple):
@@ -95,16 +94,6 @@ def ellipticals(key: Array, n: int, cosmo: FlatLambdaCDM) -> Ellipticals:
     return jax.tree.map(lambda a: a[bright], drawn)
 
 
-def in_bands(mag: Array, survey: Survey) -> Array:
-    """Magnitudes (..., 4) in griz as those (..., band) in the survey's bands.
-
-    Euclid's VIS sees r, i and z together: the mean of their flux densities.
-    """
-    red = -2.5 * jnp.log10((10 ** (-0.4 * mag[..., 1:])).mean(-1))
-    seen = {"VIS": red} | {b: mag[..., k] for k, b in enumerate("GRIZ")}
-    return jnp.stack([seen[band] for band in survey.bands], -1)
-
-
 def _inverse_transform(key: Array, axis: Array, density: Array, n: int) -> Array:
     """`n` draws from a density given on an even axis."""
     steps = (density[1:] + density[:-1]) / 2
@@ -135,26 +124,6 @@ def redshift_and_dispersion(
     return z, jnp.where(jnp.isfinite(vdisp), vdisp, among.vdisp[one])
 
 
-def seeing(key: Array, survey: Survey, size: int = 43) -> Array:
-    """PSFs of one place on the sky (size, size, band): Moffats, nearly round."""
-    k_common, k_band, k_beta, k_shape = jax.random.split(key, 4)
-    bands = len(survey.bands)
-    scatter = 0.07 * jax.random.normal(k_common) + 0.10 * jax.random.normal(
-        k_band, (bands,)
-    )
-    fwhm = jnp.array(survey.fwhm)
-    # there is no seeing in space
-    scatter = jnp.where(fwhm > 0.3, scatter, 0.1 * scatter)
-    fwhm = fwhm * jnp.clip(jnp.exp(scatter), 0.7, 1.6)
-    beta = jax.random.uniform(k_beta, (bands,), minval=2.5, maxval=4.5)
-    # the ellipticity is (a^2 - b^2) / (a^2 + b^2); a Moffat's (a - b) / (a + b) is half
-    e1, e2 = 0.005 * jax.random.normal(k_shape, (2, bands))
-    scale = survey.pixel_scale / survey.psf_oversampling
-    return jax.vmap(
-        lambda f, b, u, v: psf.moffat(f, b, u, v, size, scale), out_axes=-1
-    )(fwhm, beta, e1, e2)
-
-
 def cutout(
     key: Array, galaxy: Ellipticals, kernel: Array, survey: Survey, room: int = 0
 ) -> Array:
@@ -166,7 +135,9 @@ def cutout(
     n = survey.image_size + 2 * room + 2 * MARGIN
     scale = survey.pixel_scale / FINE_PIXELS
     x, y = ray_grid(n * FINE_PIXELS, scale, float)
-    counts = 10 ** (-0.4 * (in_bands(galaxy.mag, survey) - survey.zero_point))
+    counts = 10 ** (
+        -0.4 * (photometry.in_bands(galaxy.mag, survey) - survey.zero_point)
+    )
     profile = light.sersic(x, y, galaxy.radius, galaxy.sersic, galaxy.q, galaxy.phi)
     scene = profile[..., None] * counts[None, None]
     scene += neighbours(k_near, x, y, survey)
@@ -198,7 +169,7 @@ def neighbours(key: Array, x: Array, y: Array, survey: Survey) -> Array:
     mag = jnp.stack(
         [i + colour[:, 0] + colour[:, 1], i + colour[:, 1], i, i - colour[:, 2]], -1
     )
-    counts = 10 ** (-0.4 * (in_bands(mag, survey) - survey.zero_point))
+    counts = 10 ** (-0.4 * (photometry.in_bands(mag, survey) - survey.zero_point))
     counts = jnp.where(there[:, None], counts, 0)
     radius = (
         0.3
@@ -309,7 +280,7 @@ def source(
     )
     shape = shape * taper[..., None] ** 2
     shape = shape / shape.sum((0, 1))[None, None]
-    seen = in_bands(mag, survey)
+    seen = photometry.in_bands(mag, survey)
     if survey.bands == ("VIS",):
         shape = shape[..., 1:].mean(-1, keepdims=True)
     counts = 10 ** (-0.4 * (seen - survey.zero_point))
@@ -340,10 +311,10 @@ def catalogue(
     """
     k_lens, k_image, k_psf, k_source = jax.random.split(key, 4)
     galaxies = jax.jit(ellipticals, static_argnums=1)(k_lens, n_lenses, cosmo)
-    kernels = jax.jit(jax.vmap(lambda k: seeing(k, survey)))(
-        jax.random.split(k_psf, SEEINGS)
+    kernels = jax.jit(jax.vmap(lambda k: psf.seeing(k, survey)))(
+        jax.random.split(k_psf, psf.SEEINGS)
     )
-    which = jnp.arange(n_lenses) % SEEINGS
+    which = jnp.arange(n_lenses) % psf.SEEINGS
 
     @jax.jit
     def stamp(i):

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from lensjax import cosmology, images, sie
+from lensjax import cosmology, images, photometry, sie
 from lensjax import shear as _shear
 from lensjax.catalogue import Catalogue, Lenses
 from lensjax.cosmology import FlatLambdaCDM
@@ -75,7 +75,7 @@ def pool(
     if not np.isfinite([lenses.z, lenses.vdisp]).all():
         ellipticals = jax.jit(population.ellipticals, static_argnums=1)
         field = ellipticals(jax.random.fold_in(key, 2**31), 2048, cosmo)
-        field = field._replace(mag=population.in_bands(field.mag, survey))
+        field = field._replace(mag=photometry.in_bands(field.mag, survey))
     # each lens's Einstein radius with the source infinitely far behind it
     most = population.VDISP_RANGE[1]
     vdisp = jnp.where(jnp.isfinite(lenses.vdisp), lenses.vdisp, most)

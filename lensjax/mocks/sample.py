@@ -175,7 +175,7 @@ def _check_room(
         raise ValueError(
             f"{len(catalogue.lenses.z):,} lens galaxies make no more than {most:,} "
             f"systems with none twice in one rotation, size is {size:,}: give more "
-            "of them (n_lenses), lower size, or set once=false"
+            "of them (n_lenses), lower size, or let a galaxy come twice (once)"
         )
 
 
