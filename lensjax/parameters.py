@@ -98,6 +98,13 @@ def columns(space: Space = WITHOUT_SHEAR) -> tuple[str, ...]:
     return tuple(p.column for p in space)
 
 
+def axis_label(parameter: Parameter) -> str:
+    """A parameter's label with its unit, for the axis of a figure."""
+    return (
+        f"{parameter.label} [{parameter.unit}]" if parameter.unit else parameter.label
+    )
+
+
 def space_of(n: int) -> Space:
     """The space of a lens's vector of n numbers: 5, or 7 with shear."""
     for space in (WITHOUT_SHEAR, WITH_SHEAR):

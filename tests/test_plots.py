@@ -9,7 +9,7 @@ from matplotlib.image import imread
 
 from lensjax.evaluation import metrics
 from lensjax.lens import Lens, magnification
-from lensjax.plotting import pictures
+from lensjax.plotting import pictures, results
 from lensjax.shear import Shear
 from lensjax.sie import SIE
 from lensjax.survey import EUCLID, HSC
@@ -105,7 +105,7 @@ def records(*losses):
     ],
 )
 def test_loss_curves_of_any_run(losses, tmp_path):
-    pictures.losses(records(*losses), tmp_path / "losses.png")
+    results.losses(records(*losses), tmp_path / "losses.png")
     drawn(tmp_path / "losses.png")
 
 
@@ -114,7 +114,7 @@ def test_truth_against_prediction(n, rng, tmp_path):
     truth = rows(n, rng)
     predicted = truth + 0.02 * rng.normal(size=truth.shape)
     merits = metrics.merits(truth, predicted)
-    pictures.predictions(truth, predicted, merits, tmp_path / "p.png")
+    results.predictions(truth, predicted, merits, tmp_path / "p.png")
     drawn(tmp_path / "p.png")
 
 
@@ -124,7 +124,7 @@ def test_truth_against_nonsense(bad, rng, tmp_path):
     predicted = truth.copy()
     predicted[:40] = bad
     merits = metrics.merits(truth, predicted)
-    pictures.predictions(truth, predicted, merits, tmp_path / "p.png")
+    results.predictions(truth, predicted, merits, tmp_path / "p.png")
     drawn(tmp_path / "p.png")
 
 

@@ -23,7 +23,7 @@ from lensjax.learning import train
 from lensjax.learning.loader import FromDisk, InMemory
 from lensjax.learning.loop import Stage
 from lensjax.mocks import sample, system
-from lensjax.plotting import pictures
+from lensjax.plotting import pictures, results
 from lensjax.storage import parquet
 
 PIECE = 512  # rows that are judged at a time
@@ -80,7 +80,7 @@ def conclude(
     records = read_metrics(job.run_dir / "metrics.jsonl")
     curve = metrics.mean_curve(records)
     _draw(job, stage, feed, rows, answers["network"], merits["network"], "held_out")
-    pictures.losses(records, job.run_dir / "losses.png")
+    results.losses(records, job.run_dir / "losses.png")
     return {
         "folds": job.settings.folds,
         # folds whose losses were no numbers in the end
@@ -242,7 +242,7 @@ def _draw(job, stage, feed, rows, predicted, merits, name: str) -> None:
         arcs=arcs,
     )
     by_name = {name: metrics.Merit(**m) for name, m in merits.items()}
-    pictures.predictions(truth, predicted, by_name, job.run_dir / "predictions.png")
+    results.predictions(truth, predicted, by_name, job.run_dir / "predictions.png")
 
 
 def show(summary: dict, run_dir: Path) -> None:

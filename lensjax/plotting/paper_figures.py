@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 
 from lensjax.evaluation.metrics import Answers, running
 from lensjax.learning.train import TARGETS
-from lensjax.plotting.pictures import LABELS
+from lensjax.plotting.results import LABELS
 
 RATIO = r"$\log_{10}(I_\mathrm{s} / I_\mathrm{l})$ in i"
 RATIO_EDGES = np.linspace(-3, -1, 11)  # the paper's range
