@@ -130,7 +130,8 @@ def test_truth_against_nonsense(bad, rng, tmp_path):
 
 def test_importing_leaves_the_users_matplotlib_alone():
     code = (
-        "import sys, matplotlib; matplotlib.use('svg'); import lensjax.plots; "
+        "import sys, matplotlib; matplotlib.use('svg'); "
+        "import lensjax.plotting.pictures; "
         "assert matplotlib.get_backend() == 'svg'; "
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
