@@ -30,8 +30,10 @@ def run(*arguments):
     )
 
 
-@pytest.mark.parametrize("question", QUESTIONS)
-def test_every_question_is_answered_quickly_and_rightly(question, tmp_path):
+# those that judge an answer; `make bench BENCH_ARGS=--quick` asks all of them
+@pytest.mark.parametrize("question", ["deflection", "equation", "mocks"])
+def test_a_question_is_answered_quickly_and_rightly(question, tmp_path):
+    assert question in QUESTIONS
     done = run(question, "--quick", "--out", str(tmp_path))
     assert done.returncode == 0, done.stderr
     (file,) = tmp_path.iterdir()
