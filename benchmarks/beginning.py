@@ -17,7 +17,7 @@ import numpy as np
 from benchmarks import command
 from benchmarks.record import require, rounded
 
-IMPORTS = ("jax", "lensjax", "lensjax.train", "experiments.train")
+IMPORTS = ("jax", "lensjax", "lensjax.learning.train", "lensjax.commands.train")
 STAGES = {
     "settings read": "run ",  # the first line
     "galaxies": " lens galaxies and ",

@@ -33,7 +33,7 @@ __all__ = [
 MARGIN = 8
 """Survey pixels around a cutout whose light samples take into account.
 
-A PSF reaches farther, but with 2 % of its light only: see docs/mocks.md.
+A PSF reaches farther: what that leaves out is in docs/mocks.md.
 """
 
 
