@@ -22,8 +22,13 @@ class FlatLambdaCDM(NamedTuple):
     H0: ArrayLike = 72.0  # Hubble constant [km/s/Mpc]
     Om0: ArrayLike = 0.32  # matter density today in units of the critical density
 
+    UNITS = ("km / (s Mpc)", "")
+
 
 PAPER = FlatLambdaCDM()
+ROUNDING = (
+    1e-10  # a density so small, of curvature say, is none: LambdaCDM(72, .32, .68)
+)
 
 
 def from_astropy(cosmo: Any) -> FlatLambdaCDM:
@@ -33,10 +38,14 @@ def from_astropy(cosmo: Any) -> FlatLambdaCDM:
     distances leave out: they would differ without a word.
     """
     if isinstance(cosmo, FlatLambdaCDM):
-        return cosmo
-    if type(cosmo).__name__ not in ("FlatLambdaCDM", "LambdaCDM") or cosmo.Ok0 != 0:
+        return units.plain(cosmo)
+    classes = {one.__name__ for one in type(cosmo).__mro__}
+    constant = "LambdaCDM" in classes or (
+        "wCDM" in classes and abs(cosmo.w0 + 1) < ROUNDING
+    )
+    if not constant or abs(cosmo.Ok0) > ROUNDING:
         raise ValueError(f"{cosmo!r} is not a flat LCDM cosmology")
-    if cosmo.Ogamma0 + cosmo.Onu0 > 0:
+    if cosmo.Ogamma0 + cosmo.Onu0 > ROUNDING:
         raise ValueError(
             f"{cosmo.name or cosmo!r} has radiation (Tcmb0 = {cosmo.Tcmb0}), lensjax "
             "has none: pass FlatLambdaCDM(H0=cosmo.H0, Om0=cosmo.Om0, Tcmb0=0) to drop "

@@ -54,6 +54,8 @@ class Images(NamedTuple):
     magnification: Array  # (SLOTS,) signed: negative for a saddle point
     valid: Array  # (SLOTS,) bool
 
+    UNITS = ("arcsec", "arcsec", "", "")
+
 
 _Polynomial = tuple[Array, Array, Array]  # complex k0, k1, k2 of the cusps
 
@@ -173,7 +175,9 @@ def _root(
             *_, done, count = state
             return (count < _STEPS) & jnp.any(wanted & ~done)
 
-        start = (low, high, (low + high) / 2, jnp.zeros_like(wanted), 0)
+        # of the brackets' own kind, not constants: see `_spread_as`
+        nothing = wanted & ~wanted
+        start = (low, high, (low + high) / 2, nothing, nothing[0].astype(int))
         return lax.while_loop(unfinished, narrow, start)[2]
 
     # a few at a time: most lenses have no more, and the others' turn then costs nothing
@@ -191,11 +195,22 @@ def _brackets(
     return knots[step], knots[step + 1], positive[step], real
 
 
+def _spread_as(number: Array, constants: Array) -> Array:
+    """Constants that follow a number of the lens over a mesh of devices.
+
+    Lenses may be spread over axes of type Explicit; JAX joins nothing to their arrays
+    under vmap that is not spread likewise.
+    """
+    # times zero, but nan stays nan: such a lens has no images anyway
+    return constants + 0 * number
+
+
 def _cusps(ring: _Ring) -> tuple[Array, Array]:
     """Angles t in [0, pi) of the cusps, (_CUSPS,), the others repeat a period later."""
     k = _cusp_polynomial(ring)
     dtype = ring.b.dtype
-    edges = jnp.linspace(0, 2 * jnp.pi, _KNOTS + 1, dtype=dtype) + 0.01
+    edges = _spread_as(ring.b, jnp.linspace(0, 2 * jnp.pi, _KNOTS + 1, dtype=dtype))
+    edges = edges + 0.01
     _, slope, _ = _evaluate(k, edges)
     # two zeros within one step: look where the polynomial turns, too
     left, right = slope[:-1], slope[1:]
@@ -215,6 +230,7 @@ def _directions(ring: _Ring) -> tuple[Array, Array]:
     cusps = _cusps(ring)
     # quarters of the circle keep every arc shorter than pi
     quarters = jnp.arange(4, dtype=cusps.dtype) * (jnp.pi / 2) + 0.005
+    quarters = _spread_as(ring.b, quarters)
     t = jnp.sort(jnp.concatenate([cusps, cusps + jnp.pi, quarters]))
     t = jnp.append(t, t[0] + 2 * jnp.pi)
     value, slope = _crossing(ring, t)
@@ -255,6 +271,7 @@ def _directions(ring: _Ring) -> tuple[Array, Array]:
     return zeros, real & ~ring_shaped
 
 
+@units.convert(lens=units.RECORD, beta_x="arcsec", beta_y="arcsec", core="arcsec")
 def solve(
     lens: Lens, beta_x: ArrayLike, beta_y: ArrayLike, core: float = CORE
 ) -> Images:
@@ -288,9 +305,6 @@ def solve(
     source, by the implicit function theorem at the solution; empty slots have zero
     gradients.  They diverge, rightly, for a source on a caustic.
     """
-    beta_x, beta_y = units.value(beta_x, "arcsec"), units.value(beta_y, "arcsec")
-    if any(hasattr(field, "unit") for field in (*lens.sie, *lens.shear)):
-        raise ValueError("a Quantity in the lens: make its SIE by sie.from_axis_ratio")
     lens = jax.tree.map(jnp.asarray, lens)
     dtype = jnp.result_type(float, *jax.tree.leaves(lens), beta_x, beta_y)
     lens = jax.tree.map(lambda a: a.astype(dtype), lens)
@@ -362,6 +376,13 @@ def _find(
     )
 
 
+@units.convert(
+    lens=units.RECORD,
+    images=units.RECORD,
+    beta_x="arcsec",
+    beta_y="arcsec",
+    D_dt="Mpc",
+)
 def arrival_times(
     lens: Lens, images: Images, beta_x: ArrayLike, beta_y: ArrayLike, D_dt: ArrayLike
 ) -> Array:
@@ -383,15 +404,11 @@ def arrival_times(
     # empty slots must not bring their nan into the gradient
     x, y = (jnp.where(images.valid, a, 0) for a in (images.x, images.y))
     tau = _lens.fermat_potential(lens, x, y, beta_x, beta_y)
-    days = (
-        cosmology.MPC_IN_LIGHT_DAYS
-        * cosmology.ARCSEC**2
-        * units.value(D_dt, "Mpc")
-        * tau
-    )
+    days = cosmology.MPC_IN_LIGHT_DAYS * cosmology.ARCSEC**2 * D_dt * tau
     return jnp.where(images.valid, days - days[0], jnp.nan)
 
 
+@units.convert(lens=units.RECORD)
 def critical_curve(lens: Lens, n: int = 256) -> tuple[Array, Array]:
     """Tangential critical curve of the lens: closed, as (x, y), each (n,) [arcsec].
 
@@ -412,11 +429,13 @@ def critical_curve(lens: Lens, n: int = 256) -> tuple[Array, Array]:
     return sie.x + rho * ux, sie.y + rho * uy
 
 
+@units.convert(lens=units.RECORD)
 def caustic(lens: Lens, n: int = 256) -> tuple[Array, Array]:
     """Tangential caustic (the diamond) on the source plane: (x, y), (n,) [arcsec]."""
     return _lens.ray_shoot(lens, *critical_curve(lens, n), core=0.0)
 
 
+@units.convert(lens=units.RECORD)
 def cut(lens: Lens, n: int = 256) -> tuple[Array, Array]:
     """The cut, across which one image appears at the lens centre: (x, y) [arcsec].
 

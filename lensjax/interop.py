@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from lensjax import units
 from lensjax.lens import Lens
 from lensjax.shear import Shear
 from lensjax.sie import SIE
@@ -22,6 +23,7 @@ from lensjax.sie import SIE
 
 def _numbers(lens: Lens) -> Lens:
     """The lens with Python floats for fields."""
+    lens = units.plain(lens)
     shapes = {np.shape(a) for a in jax.tree.leaves(lens)}
     if shapes != {()}:
         raise ValueError(

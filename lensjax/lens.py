@@ -22,13 +22,21 @@ class Lens(NamedTuple):
     sie: SIE
     shear: Shear = Shear(0.0, 0.0)
 
+    UNITS = (units.RECORD, units.RECORD)
 
+
+_of_position = units.convert(lens=units.RECORD, x="arcsec", y="arcsec", core="arcsec")
+
+
+@units.convert(sie=units.RECORD)
 def without_shear(sie: SIE) -> Lens:
     """Lens of an SIE, or of arrays of them, with a shear of zero in the same shape."""
-    nothing = jnp.zeros_like(sie.theta_E, dtype=jnp.result_type(float, sie.theta_E))
-    return Lens(sie, Shear(nothing, nothing))
+    dtype = jnp.result_type(float, sie.theta_E)
+    # two arrays: one buffer in two fields could not be donated
+    return Lens(sie, Shear(*(jnp.zeros_like(sie.theta_E, dtype) for _ in "12")))
 
 
+@_of_position
 def deflect(
     lens: Lens, x: ArrayLike, y: ArrayLike, core: float = CORE
 ) -> tuple[Array, Array]:
@@ -38,24 +46,35 @@ def deflect(
     return sie_x + shear_x, sie_y + shear_y
 
 
+@_of_position
 def ray_shoot(
     lens: Lens, x: ArrayLike, y: ArrayLike, core: float = CORE
 ) -> tuple[Array, Array]:
     """Source-plane position beta = theta - alpha(theta) [arcsec] seen at (x, y)."""
     alpha_x, alpha_y = deflect(lens, x, y, core)
-    return units.arcsec(x) - alpha_x, units.arcsec(y) - alpha_y
+    return jnp.asarray(x) - alpha_x, jnp.asarray(y) - alpha_y
 
 
+@_of_position
 def convergence(lens: Lens, x: ArrayLike, y: ArrayLike, core: float = CORE) -> Array:
     """Convergence at (x, y) [arcsec]; a shear adds none."""
     return _sie.convergence(lens.sie, x, y, core)
 
 
+@_of_position
 def potential(lens: Lens, x: ArrayLike, y: ArrayLike, core: float = CORE) -> Array:
     """Lensing potential [arcsec^2] at (x, y) [arcsec]; its gradient is `deflect`."""
     return _sie.potential(lens.sie, x, y, core) + _shear.potential(lens.shear, x, y)
 
 
+@units.convert(
+    lens=units.RECORD,
+    x="arcsec",
+    y="arcsec",
+    beta_x="arcsec",
+    beta_y="arcsec",
+    core="arcsec",
+)
 def fermat_potential(
     lens: Lens,
     x: ArrayLike,
@@ -65,11 +84,12 @@ def fermat_potential(
     core: float = CORE,
 ) -> Array:
     """Fermat potential |theta - beta|^2 / 2 - psi(theta) [arcsec^2]."""
-    x, y = units.arcsec(x), units.arcsec(y)
+    x, y = jnp.asarray(x), jnp.asarray(y)
     geometric = ((x - beta_x) ** 2 + (y - beta_y) ** 2) / 2
     return geometric - potential(lens, x, y, core)
 
 
+@_of_position
 def jacobian(
     lens: Lens, x: ArrayLike, y: ArrayLike, core: float = CORE
 ) -> tuple[Array, Array, Array]:
@@ -80,6 +100,7 @@ def jacobian(
     return 1 - kappa - gamma1, -gamma2, 1 - kappa + gamma1
 
 
+@_of_position
 def magnification(lens: Lens, x: ArrayLike, y: ArrayLike, core: float = CORE) -> Array:
     """Signed magnification 1 / det A at (x, y); infinite on critical curves."""
     xx, xy, yy = jacobian(lens, x, y, core)

@@ -23,6 +23,8 @@ class Sersic(NamedTuple):
     x: ArrayLike = 0.0  # centre [arcsec]
     y: ArrayLike = 0.0
 
+    UNITS = ("", "arcsec", "", "", "", "arcsec", "arcsec")
+
 
 class MultiGaussian(NamedTuple):
     """A sum of K concentric Gaussians of one shape (Cappellari 2002)."""
@@ -34,6 +36,8 @@ class MultiGaussian(NamedTuple):
     x: ArrayLike = 0.0
     y: ArrayLike = 0.0
 
+    UNITS = ("", "arcsec", "", "", "arcsec", "arcsec")
+
 
 class Stamp(NamedTuple):
     """A galaxy as an image of it shows; its centre is the middle of the stamp."""
@@ -41,6 +45,11 @@ class Stamp(NamedTuple):
     image: Array  # (m, m, c) flux per stamp pixel [counts], c = 1 or band
     flux: Array  # (band,) factor for each band
     pixel_scale: float  # [arcsec]
+
+    UNITS = ("", "", "arcsec")
+
+
+_of_position = units.convert(source=units.RECORD, x="arcsec", y="arcsec")
 
 
 @functools.singledispatch
@@ -76,7 +85,8 @@ def _(source: Sersic, x: ArrayLike, y: ArrayLike) -> Array:
 @brightness.register
 def _(source: MultiGaussian, x: ArrayLike, y: ArrayLike) -> Array:
     r2 = radius_squared(source, x, y)
-    sigma2 = units.arcsec(source.sigma) ** 2
+    source = units.plain(source)
+    sigma2 = jnp.asarray(source.sigma) ** 2
     shape = (1,) * r2.ndim + sigma2.shape
     each = jnp.exp(-r2[..., None] / (2 * sigma2).reshape(shape))
     return jnp.tensordot(each, source.flux / (2 * jnp.pi * sigma2)[:, None], 1)
@@ -87,6 +97,7 @@ def _(source: Stamp, x: ArrayLike, y: ArrayLike) -> Array:
     return _times(*factored(source, x, y))
 
 
+@_of_position
 def factored(source: Any, x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
     """`brightness` as a pattern (..., c), c = 1 or band, and factors (band,) for it.
 
@@ -95,7 +106,7 @@ def factored(source: Any, x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
     if isinstance(source, Stamp):
         return surface_brightness(source, x, y), jnp.atleast_1d(source.flux)
     if isinstance(source, Sersic):
-        radius = units.arcsec(source.radius)
+        radius = jnp.asarray(source.radius)
         profile = _sersic(radius_squared(source, x, y), radius, source.n, SOFTENING)
         return profile[..., None], jnp.atleast_1d(source.flux)
     pattern = brightness(source, x, y)
@@ -106,13 +117,14 @@ def _times(pattern: Array, flux: Array) -> Array:
     return pattern * flux.reshape((1,) * (pattern.ndim - 1) + flux.shape)
 
 
+@_of_position
 def radius_squared(source: Sersic | MultiGaussian, x: ArrayLike, y: ArrayLike) -> Array:
     """Circularised radius squared q a^2 + b^2 / q [arcsec^2] at (x, y) [arcsec].
 
     a and b are along the major and the minor axis.  By components of the ellipticity
     there is neither angle nor square root of |e|, and nothing is singular at e = 0.
     """
-    dx, dy = units.arcsec(x) - source.x, units.arcsec(y) - source.y
+    dx, dy = jnp.asarray(x) - source.x, jnp.asarray(y) - source.y
     ex, ey = jnp.asarray(source.ex), jnp.asarray(source.ey)
     stretched = dx**2 + dy**2 - ex * (dx**2 - dy**2) - 2 * ey * dx * dy
     return stretched / jnp.sqrt(1 - ex**2 - ey**2)
@@ -122,6 +134,9 @@ SOFTENING = 0.02
 """[arcsec] over which the cusp of a Sersic profile is softened."""
 
 
+@units.convert(
+    x="arcsec", y="arcsec", radius="arcsec", n="", q="", phi="rad", softening="arcsec"
+)
 def sersic(
     x: ArrayLike,
     y: ArrayLike,
@@ -140,12 +155,10 @@ def sersic(
     q and phi are singular coordinates at q = 1, where phi has no meaning: for gradients
     take `Sersic` and `brightness`.
     """
-    radius, phi = units.arcsec(radius), units.value(phi, "rad")
-    q = jnp.asarray(units.value(q, ""))
+    q = jnp.asarray(q)
     e = (1 - q**2) / (1 + q**2)
     shape = Sersic(1.0, radius, n, e * jnp.cos(2 * phi), e * jnp.sin(2 * phi))
-    r2 = radius_squared(shape, x, y)
-    return _sersic(r2, radius, units.value(n, ""), units.value(softening, "arcsec"))
+    return _sersic(radius_squared(shape, x, y), jnp.asarray(radius), n, softening)
 
 
 def _sersic(r2: Array, radius: Array, n: ArrayLike, softening: float) -> Array:
@@ -186,6 +199,7 @@ def _log_upper_gamma(a: Array, t: Array) -> Array:
     )
 
 
+@_of_position
 def surface_brightness(source: Stamp, x: Array, y: Array) -> Array:
     """Brightness [counts/arcsec^2] of the stamp at (x, y) [arcsec] from its middle.
 

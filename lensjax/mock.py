@@ -37,6 +37,12 @@ A PSF reaches farther: what that leaves out is in docs/mocks.md.
 """
 
 
+_of_source = units.convert(
+    lens=units.RECORD, beta_x="arcsec", beta_y="arcsec", source=units.RECORD
+)
+
+
+@_of_source
 def render(
     lens_image: Array,
     lens: Lens,
@@ -81,6 +87,7 @@ def render(
     return lens_image + seen
 
 
+@_of_source
 def arcs(
     lens: Lens,
     beta_x: ArrayLike,
@@ -97,8 +104,7 @@ def arcs(
     x, y = _render.rays(pixels, psf.dtype)
     source_x, source_y = _lens.ray_shoot(lens, x, y)
     # lensing keeps surface brightness: what the ray meets is what the observer sees
-    x, y = source_x - units.arcsec(beta_x), source_y - units.arcsec(beta_y)
-    seen = _render.shine(source, x, y, pixels)
+    seen = _render.shine(source, source_x - beta_x, source_y - beta_y, pixels)
     # the PSF blurs it, and the survey's pixels add it up
     return _render.record(seen, psf, pixels)
 

@@ -20,6 +20,7 @@ from lensjax.survey import Survey
 SEEINGS = 256  # different PSFs that stand for a survey's seeing
 
 
+@units.convert(fwhm="arcsec", beta="", e1="", e2="", pixel_scale="arcsec")
 def moffat(
     fwhm: ArrayLike,
     beta: ArrayLike,
@@ -35,7 +36,6 @@ def moffat(
     """
     if size % 2 == 0:
         raise ValueError(f"size must be odd, got {size}: take {size + 1}")
-    fwhm, pixel_scale = units.value(fwhm, "arcsec"), units.value(pixel_scale, "arcsec")
     dtype = jnp.result_type(fwhm, 1.0)
     offset = (jnp.arange(size, dtype=dtype) - (size - 1) / 2) * pixel_scale
     x, y = offset[None, :], offset[:, None]

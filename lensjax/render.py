@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from lensjax import lens as _lens
-from lensjax import light
+from lensjax import light, units
 from lensjax import psf as _psf
 from lensjax.lens import Lens
 from lensjax.survey import Survey
@@ -60,6 +60,7 @@ def rays(pixels: Pixels, dtype: Any = jnp.float32) -> tuple[Array, Array]:
     return ray_grid(n, pixels.scale / pixels.supersampling, dtype)
 
 
+@units.convert(scale="arcsec")
 def ray_grid(n: int, scale: float, dtype: Any) -> tuple[Array, Array]:
     """Centres x, y (n, n) [arcsec] of n x n pixels about the origin."""
     axis = (jnp.arange(n, dtype=dtype) - (n - 1) / 2) * scale
@@ -75,6 +76,7 @@ class Traced(NamedTuple):
     flux: Array  # (band,) factors
 
 
+@units.convert(source=units.RECORD, x="arcsec", y="arcsec")
 def shine(source: Any, x: Array, y: Array, pixels: Pixels) -> Traced:
     """Light that rays meet where they hit a source at (x, y) (m, m) [arcsec]."""
     pattern, flux = light.factored(source, x, y)

@@ -40,7 +40,7 @@ theta_E (CORE / r)^2 / 2.
 class SIE(NamedTuple):
     """A singular isothermal ellipsoid; scalars, `jax.vmap` for many.
 
-    Plain numbers and arrays: `from_axis_ratio` is the door for astropy's quantities.
+    Outside jit a field may be an astropy Quantity.
     """
 
     theta_E: ArrayLike  # Einstein radius of kappa = theta_E / ((1 + q) r) [arcsec]
@@ -49,7 +49,13 @@ class SIE(NamedTuple):
     x: ArrayLike  # centre [arcsec]
     y: ArrayLike
 
+    UNITS = ("arcsec", "", "", "arcsec", "arcsec")
 
+
+_of_position = units.convert(lens=units.RECORD, x="arcsec", y="arcsec", core="arcsec")
+
+
+@units.convert(theta_E="arcsec", q="", phi="rad", x="arcsec", y="arcsec")
 def from_axis_ratio(
     theta_E: ArrayLike,
     q: ArrayLike,
@@ -63,8 +69,6 @@ def from_axis_ratio(
     q > 1 gives the ellipse of 1 / q, turned by a right angle.  Fields come back in the
     arguments' common shape, ready for `jax.vmap`.
     """
-    theta_E, x, y = (units.value(a, "arcsec") for a in (theta_E, x, y))
-    q, phi = units.value(q, ""), units.value(phi, "rad")
     # times 1.0: an integer has no gradient
     fields = (1.0 * jnp.asarray(a) for a in (theta_E, q, phi, x, y))
     theta_E, q, phi, x, y = jnp.broadcast_arrays(*fields)
@@ -74,6 +78,7 @@ def from_axis_ratio(
     )
 
 
+@units.convert(lens=units.RECORD)
 def axis_ratio(lens: SIE) -> tuple[Array, Array]:
     """Axis ratio q and major-axis angle phi in (-pi/2, pi/2] [rad from +x] of the mass.
 
@@ -90,6 +95,7 @@ def axis_ratio(lens: SIE) -> tuple[Array, Array]:
     return jnp.sqrt((1 - e) / (1 + e)), phi
 
 
+@units.convert(lens=units.RECORD)
 def reduced_ellipticity(lens: SIE) -> tuple[Array, Array]:
     """Real and imaginary part of eps = (1 - q) / (1 + q) e^{2 i phi}, smooth at e = 0.
 
@@ -100,6 +106,7 @@ def reduced_ellipticity(lens: SIE) -> tuple[Array, Array]:
     return ex * scale, ey * scale
 
 
+@_of_position
 def direction(
     lens: SIE, x: ArrayLike, y: ArrayLike, core: float = CORE
 ) -> tuple[Array, Array, Array]:
@@ -117,12 +124,13 @@ def _elliptical(
 ) -> tuple[Array, Array, Array]:
     """Components of w, and |w|^2 + core^2 [arcsec^2]."""
     e1, e2 = reduced_ellipticity(lens)
-    dx, dy = units.arcsec(x) - lens.x, units.arcsec(y) - lens.y
+    dx, dy = jnp.asarray(x) - lens.x, jnp.asarray(y) - lens.y
     wx = (1 - e1) * dx - e2 * dy
     wy = (1 + e1) * dy - e2 * dx
     return wx, wy, wx**2 + wy**2 + core**2
 
 
+@_of_position
 def deflect(
     lens: SIE, x: ArrayLike, y: ArrayLike, core: float = CORE
 ) -> tuple[Array, Array]:
@@ -154,6 +162,7 @@ def deflect(
     return _deflect(lens, wx, wy, radius2)
 
 
+@units.convert(lens=units.RECORD)
 def deflect_along(lens: SIE, cx: Array, cy: Array) -> tuple[Array, Array]:
     """Deflection [arcsec] in the direction what = cx + i cy, all that it depends on."""
     return _deflect(lens, cx, cy, jnp.ones_like(cx))
@@ -166,6 +175,7 @@ def _deflect(lens: SIE, wx: Array, wy: Array, radius2: Array) -> tuple[Array, Ar
     return b * ax, b * ay
 
 
+@_of_position
 def convergence(lens: SIE, x: ArrayLike, y: ArrayLike, core: float = CORE) -> Array:
     """Convergence at (x, y) [arcsec]; at the centre theta_E (1 - |eps|^2) / (2 core).
 
@@ -176,25 +186,28 @@ def convergence(lens: SIE, x: ArrayLike, y: ArrayLike, core: float = CORE) -> Ar
     return lens.theta_E * (1 - e1**2 - e2**2) / (2 * radius)
 
 
+@_of_position
 def potential(lens: SIE, x: ArrayLike, y: ArrayLike, core: float = CORE) -> Array:
     """Lensing potential psi [arcsec^2], zero at the centre; its gradient is `deflect`.
 
     psi = theta . alpha, exact for core = 0; with a core it is off by O(core * theta_E).
     """
     alpha_x, alpha_y = deflect(lens, x, y, core)
-    return (units.arcsec(x) - lens.x) * alpha_x + (units.arcsec(y) - lens.y) * alpha_y
+    return (jnp.asarray(x) - lens.x) * alpha_x + (jnp.asarray(y) - lens.y) * alpha_y
 
 
+@_of_position
 def shear_components(
     lens: SIE, x: ArrayLike, y: ArrayLike, core: float = CORE
 ) -> tuple[Array, Array]:
     """Shear (gamma_1, gamma_2) of the SIE at (x, y): |gamma| = kappa, tangential."""
-    dx, dy = units.arcsec(x) - lens.x, units.arcsec(y) - lens.y
+    dx, dy = jnp.asarray(x) - lens.x, jnp.asarray(y) - lens.y
     kappa = convergence(lens, x, y, core)
     r2 = dx**2 + dy**2 + core**2
     return -kappa * (dx**2 - dy**2) / r2, -2 * kappa * dx * dy / r2
 
 
+@_of_position
 def magnification(lens: SIE, x: ArrayLike, y: ArrayLike, core: float = CORE) -> Array:
     """Signed magnification 1 / (1 - 2 kappa); infinite on the critical curve."""
     return 1 / (1 - 2 * convergence(lens, x, y, core))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from astropy import units as u
 from astropy.cosmology import FlatLambdaCDM as Astropy
-from astropy.cosmology import Planck18, wCDM
+from astropy.cosmology import FlatwCDM, LambdaCDM, Planck18, wCDM
 
 from lensjax import cosmology
 from lensjax.cosmology import FlatLambdaCDM
@@ -102,3 +102,15 @@ def test_jit_and_vmap_change_nothing(dtype):
     compiled = jax.jit(jax.vmap(cosmology.time_delay_distance, (None, 0, 0)))
     eager = cosmology.time_delay_distance(cosmo, z, z + 1)
     np.testing.assert_allclose(compiled(cosmo, z, z + 1), eager, rtol=1e-5)
+
+
+@pytest.mark.parametrize("om", [0.24, 0.3, 0.32, 0.37])
+def test_flat_to_rounding_is_flat(om):
+    """0.32 + 0.68 is one to the last digit only: astropy has Ok0 = 1e-17."""
+    for cosmo in (LambdaCDM(72, om, round(1 - om, 2)), FlatwCDM(72, om, w0=-1.0)):
+        ours = cosmology.from_astropy(cosmo)
+        found = cosmology.comoving_distance(ours, 2.0)
+        np.testing.assert_allclose(found, cosmo.comoving_distance(2.0).value, rtol=1e-6)
+    for other in (LambdaCDM(72, om, 0.99 - om), FlatwCDM(72, om, w0=-0.9)):
+        with pytest.raises(ValueError, match="not a flat LCDM"):
+            cosmology.from_astropy(other)

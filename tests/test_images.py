@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from astropy import units as u
+from jax.sharding import NamedSharding, PartitionSpec
 
 from lensjax import cosmology, images, sie
 from lensjax import lens as lens_module
@@ -431,3 +432,25 @@ def test_crossing_the_caustic_changes_the_count_by_two_and_the_cut_by_one(x64, g
                 len(solved(jnp.float64, lens, point + k * step)) for k in (-1, 1)
             )
             assert inside - outside == change
+
+
+def test_lenses_spread_over_devices_have_the_images_of_lenses_on_one():
+    """Over a mesh as `jax.make_mesh` makes it, with axes of type Explicit."""
+    ramp = jnp.linspace(0.0, 0.1, 4)
+    mass = sie.SIE(1 + ramp, 0.2 + ramp, ramp, 0 * ramp, 0 * ramp)
+    many = Lens(mass, Shear(ramp / 2, -ramp / 2)), 0.05 + ramp, 0.02 + ramp
+
+    @jax.jit
+    @jax.vmap
+    def everything(lens, x, y):
+        found = images.solve(lens, x, y)
+        times = images.arrival_times(lens, found, x, y, 3000.0)
+        return found, times, images.caustic(lens, 8), images.cut(lens, 8)
+
+    mesh = jax.make_mesh((2,), ("lens",), devices=jax.devices()[:2])
+    spread = jax.device_put(many, NamedSharding(mesh, PartitionSpec("lens")))
+    alone, together = everything(*many), everything(*spread)
+    with jax.set_mesh(mesh):
+        jax.eval_shape(everything, *spread)
+    for one, other in zip(*map(jax.tree.leaves, (alone, together)), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)

@@ -4,13 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from astropy import units as u
 
-from lensjax import cosmology, images, shear, sie
+from lensjax import images, shear, sie
 from lensjax import lens as lens_module
 from lensjax.lens import Lens
 from lensjax.shear import Shear
-from lensjax.sie import SIE
 
 
 @pytest.fixture
@@ -97,21 +95,6 @@ def test_python_numbers_are_enough():
     beta = lens_module.ray_shoot(lens, 0.5, 1)
     assert np.isfinite(beta).all()
     assert np.isfinite(lens_module.magnification(lens, 0.5, 1))
-
-
-def test_angles_may_come_as_quantities_and_lenses_may_not():
-    lens = Lens(sie.from_axis_ratio(1, 1, 0))  # integers, too
-    plain = images.solve(lens, 0.1, 0.0)
-    found = images.solve(lens, 100 * u.mas, 0 * u.mas)
-    np.testing.assert_allclose(found.x[:2], plain.x[:2], rtol=1e-6)
-    for module in (sie, lens_module):
-        of = lens.sie if module is sie else lens
-        seen = module.deflect(of, 0.01 * u.arcmin, 0.2 * u.arcsec)
-        np.testing.assert_allclose(seen, module.deflect(of, 0.6, 0.2), rtol=1e-5)
-    with pytest.raises(ValueError, match="from_axis_ratio"):
-        images.solve(Lens(SIE(1 * u.arcsec, 0.0, 0.0, 0.0, 0.0)), 0.1, 0.0)
-    with pytest.raises(u.UnitConversionError):
-        cosmology.angular_diameter_distance(cosmology.PAPER, 0.0, 1 * u.km)
 
 
 def test_many_lenses_without_shear_are_solved_side_by_side():
