@@ -453,4 +453,4 @@ def test_lenses_spread_over_devices_have_the_images_of_lenses_on_one():
     with jax.set_mesh(mesh):
         jax.eval_shape(everything, *spread)
     for one, other in zip(*map(jax.tree.leaves, (alone, together)), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=2e-5)
