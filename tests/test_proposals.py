@@ -258,5 +258,6 @@ def test_multiplicity_says_which_image_counts_are_wanted(
         zero = jnp.zeros(8)
         found = images.Images(zero, zero, zero, jnp.arange(8) < count)
         monkeypatch.setattr(images, "solve", lambda *_, found=found: found)
-        n, kept = proposals.is_multiple(row, Criteria(multiplicity=multiplicity))
+        n = proposals.count_images(row)
+        kept = proposals.wanted(n, multiplicity)
         assert n == count and bool(kept) == (count in wanted)

@@ -328,7 +328,9 @@ def test_a_row_rendered_by_lenstronomy_from_the_same_stamps_is_the_same_mock():
         ey=0.5 * e,
         weight=np.ones(2, np.float32),
     )
-    sources = Sources(stamp[None], jnp.ones((1, 4)), jnp.array([2.0]), mag[None])
+    # a bright one, i = 22.3; what the rays miss of its core grows with it
+    flux = jnp.full((1, 4), 0.9)
+    sources = Sources(stamp[None], flux, jnp.array([2.0]), mag[None])
     psfs = jnp.asarray(np.repeat(effective[None, ..., None], 4, -1), jnp.float32)
     made = Catalogue(jax.tree.map(jnp.asarray, lenses), sources, psfs)
     rendering = Rendering(HSC, population.SOURCE_PIXEL_SCALE)

@@ -83,7 +83,8 @@ def _slot(key, among, data, rendering, endless):
     first = jnp.argsort(~worth)[: endless.candidates]  # stable: in order
 
     def judge(row):
-        n, wanted = proposals.is_multiple(row, criteria)
+        n = proposals.count_images(row)
+        wanted = proposals.wanted(n, criteria.multiplicity)
         psf = catalogue.psfs[row.psf_index]
         peak, ratio = system.brightness(
             row, pool.lenses, catalogue.sources, psf, rendering, sample.COARSE

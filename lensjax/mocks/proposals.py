@@ -245,9 +245,13 @@ def largest_region(multiplicity: str, shear: float) -> float:
         return 1.01 * float(jax.vmap(reach)(q, g).max())
 
 
-def is_multiple(row: System, criteria: Criteria) -> tuple[Array, Array]:
-    """Number of images of the source's centre, and whether it is one that is wanted."""
+def count_images(row: System) -> Array:
+    """Number of images of the source's centre."""
     found = images.solve(system.mass_of(row), row.beta_x, row.beta_y)
-    n = found.valid.sum().astype(row.n_images.dtype)
-    wanted = {"both": n >= 2, "doubles": n == 2, "quads": n == 4}
-    return n, wanted[criteria.multiplicity]
+    return found.valid.sum().astype(row.n_images.dtype)
+
+
+def wanted(n_images: Array, multiplicity: str) -> Array:
+    """Whether these numbers of images are of a multiplicity."""
+    kinds = {"both": n_images >= 2, "doubles": n_images == 2, "quads": n_images == 4}
+    return kinds[multiplicity]

@@ -8,7 +8,7 @@ devices.
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +29,7 @@ from lensjax.survey import Survey
 COARSE = 2  # rays along a pixel's side for a look at the arcs
 DOUBT = 0.05  # so close to the least peak a mock's full number of rays decides
 
+BLOCK, ARCS_BLOCK = 512, 64  # systems that are computed at once
 PATIENCE = 20_000  # candidates in a row whose arcs are all too faint
 
 DEFAULT_CRITERIA = Criteria()
@@ -68,7 +69,8 @@ def draw(
     _check_room(size, catalogue, rendering, criteria)
 
     # what decides nothing in compiled code must not compile it anew
-    made = criteria._replace(arc_peak=0.0, cap=0, once=False)
+    paired = criteria._replace(arc_peak=0.0, cap=0, once=False, multiplicity="both")
+    placing = Criteria(multiplicity=criteria.multiplicity, shear=criteria.shear)
     passed: dict[str, list[np.ndarray]] = {}
 
     def note(name: str, systems: System) -> System:
@@ -81,18 +83,21 @@ def draw(
             numbers = jnp.arange(position, position + batch, dtype=jnp.int32)
             position += batch
             systems, keep = jax.tree.map(
-                np.asarray, _look(key, numbers, pool, made, cosmo)
+                np.asarray, _look(key, numbers, pool, paired, cosmo)
             )
             yield note("plausible", batching.rows(systems, keep))
 
     def placed() -> Iterator[System]:
-        for systems in batching.of_size(plausible(), 512):
-            found, kept = jax.tree.map(np.asarray, _place(key, systems, made))
+        for systems in batching.of_size(plausible(), BLOCK):
+            found, kept = _of_full_block(
+                lambda rows: _place(key, rows, placing), systems, BLOCK
+            )
             yield note("placed", batching.rows(found, kept))
 
     def multiple() -> Iterator[System]:
-        for systems in batching.of_size(placed(), 512):
-            n, wanted = jax.tree.map(np.asarray, _solve(systems, made))
+        for systems in batching.of_size(placed(), BLOCK):
+            n = _of_full_block(_count_images, systems, BLOCK)
+            wanted = proposals.wanted(n, criteria.multiplicity)
             systems = systems._replace(n_images=n)
             yield note("multiply imaged", batching.rows(systems, wanted))
 
@@ -100,19 +105,23 @@ def draw(
         for systems in multiple():
             yield batching.rows(systems, desk.with_room(systems))
 
-    def look_at_arcs(systems: System, rays: int) -> System:
-        psfs = catalogue.psfs[systems.psf_index]
-        judged = _judge(systems, pool.lenses, catalogue.sources, psfs, rendering, rays)
-        peak, ratio = jax.tree.map(np.array, judged)  # to be written to
+    def look_at_arcs(systems: System, rays: int, block: int) -> System:
+        def look(systems):
+            psfs = catalogue.psfs[systems.psf_index]
+            return _look_at_arcs(
+                systems, pool.lenses, catalogue.sources, psfs, rendering, rays
+            )
+
+        peak, ratio = _of_full_block(look, systems, block)
         return systems._replace(arc_peak=peak, log_flux_ratio=ratio)
 
     def judge(systems: System) -> System:
-        seen = look_at_arcs(systems, COARSE)
+        seen = look_at_arcs(systems, COARSE, ARCS_BLOCK)
         near = np.abs(seen.arc_peak - criteria.arc_peak) < DOUBT * criteria.arc_peak
         near = np.flatnonzero(near)
         for first in range(0, len(near), 8):
-            k = np.resize(near[first : first + 8], 8)  # of one shape, some twice
-            closer = look_at_arcs(batching.rows(systems, k), mock.SUPERSAMPLING)
+            k = near[first : first + 8]
+            closer = look_at_arcs(batching.rows(systems, k), mock.SUPERSAMPLING, 8)
             seen.arc_peak[k] = closer.arc_peak
             seen.log_flux_ratio[k] = closer.log_flux_ratio
         return seen
@@ -122,7 +131,9 @@ def draw(
     # when patience ends what waits for full blocks is judged, and may renew it
     while before < count < size:
         before, latest = count, position
-        for systems in batching.ahead(judge, batching.of_size(candidates(), 64)):
+        for systems in batching.ahead(
+            judge, batching.of_size(candidates(), ARCS_BLOCK)
+        ):
             futile += len(systems.number)
             systems = batching.rows(systems, systems.arc_peak >= criteria.arc_peak)
             systems = batching.rows(systems, desk.admit(systems))
@@ -179,6 +190,19 @@ def _check_room(
         )
 
 
+def _of_full_block(function: Callable, systems: System, size: int) -> Any:
+    """`function` of some systems, on the host, computed as a block of one size.
+
+    A last, shorter block would be compiled anew: it is filled up with its own rows.
+    """
+    n = len(systems.number)
+    whole = (
+        batching.rows(systems, np.resize(np.arange(n), size)) if n < size else systems
+    )
+    # copies, which may be written to
+    return jax.tree.map(lambda a: np.array(a[:n]), function(whole))
+
+
 # the catalogue is an argument, not a constant: compiled code must not hold it
 @partial(jax.jit, static_argnums=3)
 def _look(
@@ -200,13 +224,13 @@ def _place(key: Array, systems: System, criteria: Criteria) -> tuple[System, Arr
     return jax.vmap(one)(systems)
 
 
-@partial(jax.jit, static_argnums=1)
-def _solve(systems: System, criteria: Criteria) -> tuple[Array, Array]:
-    return jax.vmap(lambda row: proposals.is_multiple(row, criteria))(systems)
+@jax.jit
+def _count_images(systems: System) -> Array:
+    return jax.vmap(proposals.count_images)(systems)
 
 
 @partial(jax.jit, static_argnums=(4, 5))
-def _judge(
+def _look_at_arcs(
     systems: System,
     lenses: Lenses,
     sources: Sources,
