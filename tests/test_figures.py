@@ -27,22 +27,34 @@ def answers(n, rng, error=0.1):
     return Answers(truth, predicted, rng.uniform(-3.5, -0.5, n), found)
 
 
-@pytest.mark.parametrize("n", [1, 8, 300])
-def test_figures_of_any_number_of_systems_and_networks(n, rng, tmp_path):
-    both = {"one": answers(n, rng), "another": answers(n, rng)}
-    lost = both["one"]._replace(predicted=np.full((n, 5), np.nan))
-    stuck = both["one"]._replace(predicted=np.zeros((n, 5)))
-    for by_name in (both, {"lost": lost, "one": both["one"]}, {"lost": lost}):
-        for figure in (
-            paper_figures.error_pairs,
-            paper_figures.against_flux_ratio,
-            paper_figures.follow_up,
-            paper_figures.delays_against_theta_E,
-        ):
-            figure(by_name, tmp_path / "a.png")
-            drawn(tmp_path / "a.png")
-    for a in (both["one"], lost, stuck):
-        paper_figures.histograms(a, tmp_path / "h.png")
+@pytest.mark.parametrize(
+    ("n", "names"),
+    [
+        (1, ["lost", "one"]),
+        (8, ["lost"]),
+        (8, ["lost", "one"]),
+        (300, ["one", "other"]),
+    ],
+)
+def test_figures_of_any_number_of_systems_and_networks(n, names, rng, tmp_path):
+    known = {"one": answers(n, rng), "other": answers(n, rng)}
+    known["lost"] = known["one"]._replace(predicted=np.full((n, 5), np.nan))
+    by_name = {name: known[name] for name in names}
+    for figure in (
+        paper_figures.error_pairs,
+        paper_figures.against_flux_ratio,
+        paper_figures.follow_up,
+        paper_figures.delays_against_theta_E,
+    ):
+        figure(by_name, tmp_path / "a.png")
+        drawn(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("n", [1, 300])
+def test_histograms_of_good_lost_and_stuck_networks(n, rng, tmp_path):
+    good = answers(n, rng)
+    for predicted in (good.predicted, np.full((n, 5), np.nan), np.zeros((n, 5))):
+        paper_figures.histograms(good._replace(predicted=predicted), tmp_path / "h.png")
         drawn(tmp_path / "h.png")
 
 
