@@ -1,7 +1,9 @@
 """Cutouts: what is read is right, and what is broken says so by name."""
 
+import copy
 import gzip
 import os
+import pickle
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from lensjax.catalogue import cutouts, quality
+from lensjax.catalogue import _fits_files, cutouts, quality
 from lensjax.catalogue.cutouts import CutoutError
 from lensjax.survey import HSC
 
@@ -46,6 +48,10 @@ def save(path, hdus, **options):
 
 def flags_of(path, survey=HSC):
     return quality.prepare(cutouts.read(path, survey.bands), survey).flags
+
+
+def through_pickle(thing):
+    return pickle.loads(pickle.dumps(thing))
 
 
 def refused(path):
@@ -176,8 +182,8 @@ def test_tile_compressed_images_are_unpacked(tmp_path):
 def test_a_bomb_of_tiles_is_not_unpacked(tmp_path, monkeypatch):
     hdus = [fits.CompImageHDU(hdu.data, hdu.header) for hdu in extensions(galaxy())]
     path = save(tmp_path / "a.fits", hdus)
-    monkeypatch.setattr(cutouts, "_content", lambda path: Path(path).read_bytes())
-    monkeypatch.setattr(cutouts, "MAX_BYTES", 64 * 64 * 4 - 1)
+    monkeypatch.setattr(_fits_files, "_content", lambda path: Path(path).read_bytes())
+    monkeypatch.setattr(_fits_files, "MAX_BYTES", 64 * 64 * 4 - 1)
     assert refused(path) == "too_large"
 
 
@@ -204,7 +210,7 @@ def test_gzip_is_read_and_a_bomb_is_not(tmp_path):
     assert flags_of(tmp_path / "a.fits.gz") == {}
     (tmp_path / "b.fits.gz").write_bytes(gzip.compress(raw)[:-2000])
     assert refused(tmp_path / "b.fits.gz") == "truncated"
-    bomb = gzip.compress(bytes(cutouts.MAX_BYTES + 2880), compresslevel=1)
+    bomb = gzip.compress(bytes(_fits_files.MAX_BYTES + 2880), compresslevel=1)
     (tmp_path / "c.fits.gz").write_bytes(bomb)
     assert refused(tmp_path / "c.fits.gz") == "too_large"
 
@@ -325,6 +331,16 @@ def test_a_file_without_permission_is_refused(tmp_path, monkeypatch):
 
     monkeypatch.setattr("builtins.open", denied)  # root may read everything
     assert refused(path) == "unreadable"
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, through_pickle])
+def test_a_refusal_comes_back_whole_from_another_process(tmp_path, again):
+    with pytest.raises(CutoutError) as caught:
+        cutouts.read(tmp_path / "gone.fits")
+    back = again(caught.value)
+    assert type(back) is CutoutError and back.flag == "missing_file"
+    assert str(back) == str(caught.value) == "gone.fits: does not exist (any more)"
+    assert again(back).args == caught.value.args
 
 
 def test_odd_names_are_names(tmp_path):
