@@ -149,7 +149,7 @@ def test_room_around_the_cutouts_is_what_was_asked_for(whole):
             got = way(folder, HSC, room)[0].lenses.image
             assert got.shape == (5, 64 + 2 * room, 64 + 2 * room, 4)
             np.testing.assert_array_equal(np.asarray(got[:]), image[:, cut, cut])
-    with pytest.raises(ValueError, match="4 pixels of room .* not 5.*margin=5"):
+    with pytest.raises(ValueError, match="4 pixels of room .* not 5.*margin of 5"):
         ingested.read(folder, HSC, 5)
 
 
@@ -161,9 +161,11 @@ def test_sources_may_come_from_another_folder(whole, tmp_path):
     }
     for name, half in halves.items():
         assert command.run(replace(half, out=str(tmp_path / name))) == 0
-    with pytest.raises(ValueError, match="no source_galaxies: run .*mosaics=.* redshi"):
+    with pytest.raises(
+        ValueError, match="no source_galaxies: run .*and redshi"
+    ):
         ingested.read(tmp_path / "lenses", HSC)
-    with pytest.raises(ValueError, match="no lens_galaxies: run .*lenses=..., too"):
+    with pytest.raises(ValueError, match="no lens_galaxies: run .*lenses, too"):
         ingested.read(tmp_path / "sources", HSC)
     ingested.check(tmp_path / "lenses", tmp_path / "sources")
     both, listed = ingested.read(tmp_path / "lenses", HSC, None, tmp_path / "sources")
@@ -201,7 +203,7 @@ def test_a_damaged_file_is_named(folder):
     with pytest.raises(ValueError, match=f"{path.name} is damaged"):
         ingested.verify(folder)
     path.write_bytes(content[:-1])
-    with pytest.raises(ValueError, match=f"{path.name} has .* overwrite=true"):
+    with pytest.raises(ValueError, match=f"{path.name} has .* overwriting it"):
         ingested.check(folder)
     path.unlink()
     with pytest.raises(ValueError, match=f"{path.name} is missing"):
@@ -222,7 +224,7 @@ def test_what_is_not_finished_is_told(folder):
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"files": 3}'])
 def test_a_damaged_summary_is_named(folder, text):
     (folder / ingest.SUMMARY).write_text(text)
-    with pytest.raises(ValueError, match="ingest.json is damaged .*overwrite=true"):
+    with pytest.raises(ValueError, match="ingest.json is damaged .*overwriting it"):
         ingested.check(folder)
 
 
@@ -247,7 +249,7 @@ def test_mocks_are_made_of_an_ingested_catalogue(whole, tmp_path):
     assert set(table["source_id"]) <= set(listing.source_id)
     facts = table.meta["provenance"]["catalogue"]
     assert facts["fingerprint"] == listing.fingerprint
-    with pytest.raises(ConfigError, match="margin=9"):
+    with pytest.raises(ConfigError, match="margin of 9"):
         sample_command.catalogue_of(replace(settings, dither=9))
 
 

@@ -34,6 +34,10 @@ VERSION = "1.0.0"  # of the datasets
 FIELDS = {LENSES: schema.LENS, SOURCES: schema.SOURCE}
 
 
+class Occupied(ValueError):
+    """A folder that holds something else, which may not be overwritten."""
+
+
 # --- what was asked for, and how far it is --------------------------------------------
 
 
@@ -47,23 +51,22 @@ def plan(halves: Sequence[Half], survey: Survey) -> dict[str, Any]:
 def state(out: Path, asked: Mapping[str, Any], overwrite: bool) -> str:
     """How `out` stands: "new", "begun", "finished" or, to be overwritten, "other".
 
-    ValueError where it holds something else and may not be overwritten.
+    Occupied where it holds something else and may not be overwritten.
     """
-    remedy = "give another out, or overwrite=true"
     if (out / SUMMARY).exists():
         if overwrite:
             return "other"
         if _read(out / SUMMARY).get("plan") == asked:
             return "finished"
-        raise ValueError(f"{out} holds other galaxies: {remedy}")
+        raise Occupied(f"{out} holds other galaxies")
     begun = _read(out / WORK / PLAN)
     if begun == asked:
         return "begun"
     there = begun or any(os.path.lexists(out / name) for name in _names())
     if there and not overwrite:
-        raise ValueError(
-            f"{out} holds a part of other galaxies, or of archives that have "
-            f"changed since: {remedy}"
+        raise Occupied(
+            f"{out} holds a part of other galaxies, or of archives that have changed "
+            "since"
         )
     return "other" if there else "new"
 

@@ -55,13 +55,13 @@ def summary_of(folder: str | Path, halves: Sequence[str] = ()) -> dict[str, Any]
         raise ValueError(f"{folder} is not finished: {remedy}") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         path = folder / ingest.SUMMARY
-        text = f"{path} is damaged ({error!r}): {remedy}, with overwrite=true"
+        text = f"{path} is damaged ({error!r}): {remedy}, overwriting it"
         raise ValueError(text) from error
     for half in halves:
         if half not in kept:
             raise ValueError(
                 f"{folder} has no {half}: run `lensjax ingest` with "
-                f"{_KEYS[half]}, too, and overwrite=true"
+                f"{_ARCHIVES[half]}, too, overwriting it"
             )
         if not kept[half]:
             why = f"none was kept, see {folder / ingest.REJECTED}"
@@ -70,11 +70,11 @@ def summary_of(folder: str | Path, halves: Sequence[str] = ()) -> dict[str, Any]
         have = path.stat().st_size if path.is_file() else None
         if have != size:
             words = "is missing" if have is None else f"has {have} of {size} bytes"
-            raise ValueError(f"{path} {words}: {remedy}, with overwrite=true")
+            raise ValueError(f"{path} {words}: {remedy}, overwriting it")
     return summary
 
 
-_KEYS = {LENSES: "lenses=...", SOURCES: "mosaics=... redshifts=..."}
+_ARCHIVES = {LENSES: "lenses", SOURCES: "mosaics and redshifts"}
 
 
 def verify(folder: str | Path) -> None:
@@ -83,7 +83,7 @@ def verify(folder: str | Path) -> None:
         if ingest.digest(Path(folder) / name) != entry:
             raise ValueError(
                 f"{Path(folder) / name} is damaged: its SHA-256 has changed; copy it "
-                "again, or run the same `lensjax ingest` with overwrite=true"
+                "again, or run the same `lensjax ingest`, overwriting it"
             )
 
 
@@ -124,7 +124,7 @@ def stream(
     if room is not None and room > margin:
         raise ValueError(
             f"{folder} has {margin} pixels of room around its cutouts, not {room}: run "
-            f"`lensjax ingest` with margin={room} and overwrite=true"
+            f"`lensjax ingest` with a margin of {room}, overwriting it"
         )
     lens_id, numbers = _table(folder, LENSES, survey)
     source = _source(folder, LENSES)
@@ -232,7 +232,7 @@ class _Batches:
         except RuntimeError as error:  # array_record knows its sums, but not its name
             raise ValueError(
                 f"{source.dataset_info.data_dir} is damaged ({error}): copy it again, "
-                "or run the same `lensjax ingest` with overwrite=true"
+                "or run the same `lensjax ingest`, overwriting it"
             ) from error
         arrays = []
         for one in self.stamps:

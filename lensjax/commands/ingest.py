@@ -136,6 +136,10 @@ def named(key: str) -> Iterator[None]:
     """Turn a ValueError into one of the configuration's."""
     try:
         yield
+    except ingest.Occupied as error:
+        raise config.ConfigError(
+            f"{key}: {error}: give another {key}, or overwrite=true"
+        ) from error
     except (ValueError, OSError) as error:
         raise config.ConfigError(f"{key}: {error}") from error
 
