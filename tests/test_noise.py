@@ -99,3 +99,37 @@ def test_batches_of_cotangents_are_a_loop_of_them(precision):
 
         together = jax.jit(jax.vmap(back))(many)
         np.testing.assert_allclose(together, np.stack([back(w) for w in many]), 1e-6)
+
+
+def test_second_derivatives_come_out_alike_in_whatever_order(dtype):
+    """Of a whole image: XLA has summed such derivatives wrongly on a CPU."""
+    rng = np.random.default_rng(8)
+    x, y = (jnp.asarray(rng.normal(size=(128, 128, 1)), dtype) for _ in "xy")
+    one = noise.of_variance(jnp.full(x.shape, 4.0, dtype))
+
+    def model(t):
+        return jnp.sin(t[0] * x + jnp.cos(t[1]) * y + t[2] * x * y)
+
+    t = jnp.asarray([0.3, 0.2, 0.1], dtype)
+    image = noise.sample(jax.random.key(0), one, model(t))
+
+    def judged(t):
+        return noise.log_likelihood(one, image, model(t))
+
+    h = 1e-5
+    with jax.enable_x64(True):
+        wide = jax.tree.map(lambda a: jnp.asarray(a, float), (x, y, image, one, t))
+
+        def in_double(t):
+            x, y, image, one, _ = wide
+            mean = jnp.sin(t[0] * x + jnp.cos(t[1]) * y + t[2] * x * y)
+            return noise.log_likelihood(one, image, mean)
+
+        slope = jax.jit(jax.vmap(jax.grad(in_double)))
+        steps = h * np.eye(3)
+        at = np.asarray(wide[-1])[None]
+        expected = np.asarray(slope(at + steps) - slope(at - steps)) / (2 * h)
+    scale = np.abs(expected).max()
+    for outer, inner in ((jax.jacfwd, jax.jacrev), (jax.jacrev, jax.jacfwd)):
+        found = jax.jit(outer(inner(judged)))(t)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5 * scale)
