@@ -43,6 +43,7 @@ _AT_ONCE = 4  # zeros sought side by side
 _STEPS = 60  # at most, in a bracket: enough for bisection alone in float64
 
 
+@units.record
 class Images(NamedTuple):
     """Images of one point source in `SLOTS` slots, in the order of arrival.
 
@@ -271,7 +272,7 @@ def _directions(ring: _Ring) -> tuple[Array, Array]:
     return zeros, real & ~ring_shaped
 
 
-@units.convert(lens=units.RECORD, beta_x="arcsec", beta_y="arcsec", core="arcsec")
+@units.convert(beta_x="arcsec", beta_y="arcsec", core="arcsec")
 def solve(
     lens: Lens, beta_x: ArrayLike, beta_y: ArrayLike, core: float = CORE
 ) -> Images:
@@ -376,13 +377,7 @@ def _find(
     )
 
 
-@units.convert(
-    lens=units.RECORD,
-    images=units.RECORD,
-    beta_x="arcsec",
-    beta_y="arcsec",
-    D_dt="Mpc",
-)
+@units.convert(beta_x="arcsec", beta_y="arcsec", D_dt="Mpc")
 def arrival_times(
     lens: Lens, images: Images, beta_x: ArrayLike, beta_y: ArrayLike, D_dt: ArrayLike
 ) -> Array:
@@ -408,7 +403,6 @@ def arrival_times(
     return jnp.where(images.valid, days - days[0], jnp.nan)
 
 
-@units.convert(lens=units.RECORD)
 def critical_curve(lens: Lens, n: int = 256) -> tuple[Array, Array]:
     """Tangential critical curve of the lens: closed, as (x, y), each (n,) [arcsec].
 
@@ -429,13 +423,11 @@ def critical_curve(lens: Lens, n: int = 256) -> tuple[Array, Array]:
     return sie.x + rho * ux, sie.y + rho * uy
 
 
-@units.convert(lens=units.RECORD)
 def caustic(lens: Lens, n: int = 256) -> tuple[Array, Array]:
     """Tangential caustic (the diamond) on the source plane: (x, y), (n,) [arcsec]."""
     return _lens.ray_shoot(lens, *critical_curve(lens, n), core=0.0)
 
 
-@units.convert(lens=units.RECORD)
 def cut(lens: Lens, n: int = 256) -> tuple[Array, Array]:
     """The cut, across which one image appears at the lens centre: (x, y) [arcsec].
 

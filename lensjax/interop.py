@@ -20,10 +20,16 @@ from lensjax.lens import Lens
 from lensjax.shear import Shear
 from lensjax.sie import SIE
 
+ROUNDING = 1e-6
+"""By how much q may be above 1, gamma off 2 and the shear's origin off 0 [arcsec]."""
+
+
+def _number(quantity: Any, unit: str = "") -> float:
+    return float(units.value(quantity, unit))
+
 
 def _numbers(lens: Lens) -> Lens:
     """The lens with Python floats for fields."""
-    lens = units.plain(lens)
     shapes = {np.shape(a) for a in jax.tree.leaves(lens)}
     if shapes != {()}:
         raise ValueError(
@@ -44,8 +50,9 @@ def _to_geometric(sie: SIE) -> tuple[float, float, float]:
 
 
 def _from_geometric(theta_E: float, q: float, phi: float, x: float, y: float) -> SIE:
-    if not 0 < q <= 1:
+    if not 0 < q <= 1 + ROUNDING:
         raise ValueError(f"axis ratio q = {q:g} must lie in (0, 1]")
+    q = min(q, 1.0)
     e = (1 - q**2) / (1 + q**2)
     theta_E = theta_E * (1 + q) / (2 * math.sqrt(q))
     return SIE(theta_E, e * math.cos(2 * phi), e * math.sin(2 * phi), x, y)
@@ -89,27 +96,29 @@ def from_lenstronomy(
             missing = {"theta_E", "e1", "e2"} - {*kwargs}
             if missing:
                 raise ValueError(f"the SIE has no {', '.join(sorted(missing))}")
-            e1, e2 = float(kwargs["e1"]), float(kwargs["e2"])
+            e1, e2 = _number(kwargs["e1"]), _number(kwargs["e2"])
             e = math.hypot(e1, e2)
             if e >= 1:
                 raise ValueError(f"e1 {e1}, e2 {e2} is no ellipse: |e| must be below 1")
             q, phi = (1 - e) / (1 + e), math.atan2(e2, e1) / 2
-            x, y = (float(kwargs.get(k, 0)) for k in ("center_x", "center_y"))
-            sies.append(_from_geometric(float(kwargs["theta_E"]), q, phi, x, y))
+            keys = "theta_E", "center_x", "center_y"
+            theta_E, *centre = (_number(kwargs.get(k, 0), "arcsec") for k in keys)
+            sies.append(_from_geometric(theta_E, q, phi, *centre))
         elif model in ("SHEAR", "SHEAR_GAMMA_PSI"):
-            origin = [float(kwargs.get(k, 0)) for k in ("ra_0", "dec_0")]
-            if any(origin):
+            origin = [_number(kwargs.get(k, 0), "arcsec") for k in ("ra_0", "dec_0")]
+            if not all(abs(a) <= ROUNDING for a in origin):
                 raise ValueError(
                     f"{model} about {origin}: lensjax's shear acts about (0, 0).  "
                     "Shift all positions, or drop ra_0 and dec_0, which moves the "
                     "source alone"
                 )
             if model == "SHEAR":
-                shears.append(Shear(float(kwargs["gamma1"]), float(kwargs["gamma2"])))
-            else:
                 shears.append(
-                    _polar_shear(float(kwargs["gamma_ext"]), float(kwargs["psi_ext"]))
+                    Shear(_number(kwargs["gamma1"]), _number(kwargs["gamma2"]))
                 )
+            else:
+                angle = _number(kwargs["psi_ext"], "rad")
+                shears.append(_polar_shear(_number(kwargs["gamma_ext"]), angle))
         else:
             raise ValueError(
                 f"lens model {model!r} has no counterpart in lensjax, which knows SIE, "
@@ -163,7 +172,7 @@ def to_coolest(
         raise ValueError(f"profile {profile!r} must be 'PEMD' or 'SIE'")
     sie, shear = _numbers(lens)
     # numpy's and JAX's scalars are no JSON
-    z_lens, z_source = (None if z is None else float(z) for z in (z_lens, z_source))
+    z_lens, z_source = (None if z is None else _number(z) for z in (z_lens, z_source))
     theta_E, q, phi = _to_geometric(sie)
     values = {
         "theta_E": theta_E,
@@ -237,6 +246,17 @@ def _entity(
     return entity | ({"light_model": []} if kind == "Galaxy" else {})
 
 
+class _Estimates(dict):
+    """COOLEST's parameters of a profile by name: point estimates as plain numbers."""
+
+    UNITS = dict(theta_E="arcsec", center_x="arcsec", center_y="arcsec")
+    UNITS |= dict(phi="deg", phi_ext="deg")
+
+    def __getitem__(self, name: str) -> float:
+        estimate = super().__getitem__(name)["point_estimate"]["value"]
+        return _number(estimate, self.UNITS.get(name, ""))
+
+
 def from_coolest(template: Mapping[str, Any] | str | PathLike) -> Lens:
     """A Lens, with Python floats, from a COOLEST template or the path of its JSON file.
 
@@ -249,10 +269,8 @@ def from_coolest(template: Mapping[str, Any] | str | PathLike) -> Lens:
     for entity in template["lensing_entities"]:
         for model in entity.get("mass_model", ()):
             kind = model["type"]
-            value = {
-                k: p["point_estimate"]["value"] for k, p in model["parameters"].items()
-            }
-            if kind == "PEMD" and value["gamma"] != 2:
+            value = _Estimates(model["parameters"])
+            if kind == "PEMD" and not abs(value["gamma"] - 2) <= ROUNDING:
                 raise ValueError(
                     f"PEMD with gamma = {value['gamma']}: lensjax has gamma = 2 alone"
                 )

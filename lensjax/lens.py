@@ -22,13 +22,10 @@ class Lens(NamedTuple):
     sie: SIE
     shear: Shear = Shear(0.0, 0.0)
 
-    UNITS = (units.RECORD, units.RECORD)
+
+_of_position = units.convert(x="arcsec", y="arcsec", core="arcsec")
 
 
-_of_position = units.convert(lens=units.RECORD, x="arcsec", y="arcsec", core="arcsec")
-
-
-@units.convert(sie=units.RECORD)
 def without_shear(sie: SIE) -> Lens:
     """Lens of an SIE, or of arrays of them, with a shear of zero in the same shape."""
     dtype = jnp.result_type(float, sie.theta_E)
@@ -68,7 +65,6 @@ def potential(lens: Lens, x: ArrayLike, y: ArrayLike, core: float = CORE) -> Arr
 
 
 @units.convert(
-    lens=units.RECORD,
     x="arcsec",
     y="arcsec",
     beta_x="arcsec",

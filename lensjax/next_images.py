@@ -36,7 +36,7 @@ class FollowUp(NamedTuple):
     predicted_delay: Array  # negative for an image that the model has come before it
 
 
-@units.convert(model=units.RECORD, x="arcsec", y="arcsec", D_dt="Mpc")
+@units.convert(x="arcsec", y="arcsec", D_dt="Mpc")
 def predict(
     model: Lens, x: ArrayLike, y: ArrayLike, D_dt: ArrayLike
 ) -> tuple[Array, Array, Array, Array]:
@@ -58,13 +58,7 @@ def predict(
     return found.x[others], found.y[others], since, found.valid.sum()
 
 
-@units.convert(
-    truth=units.RECORD,
-    model=units.RECORD,
-    beta_x="arcsec",
-    beta_y="arcsec",
-    D_dt="Mpc",
-)
+@units.convert(beta_x="arcsec", beta_y="arcsec", D_dt="Mpc")
 def compare(
     truth: Lens, model: Lens, beta_x: ArrayLike, beta_y: ArrayLike, D_dt: ArrayLike
 ) -> FollowUp:

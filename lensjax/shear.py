@@ -9,6 +9,7 @@ from jax.typing import ArrayLike
 from lensjax import units
 
 
+@units.record
 class Shear(NamedTuple):
     """A constant external shear, |g| < 1."""
 
@@ -18,7 +19,7 @@ class Shear(NamedTuple):
     UNITS = ("", "")
 
 
-_of_position = units.convert(shear=units.RECORD, x="arcsec", y="arcsec")
+_of_position = units.convert(x="arcsec", y="arcsec")
 
 
 @_of_position

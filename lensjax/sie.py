@@ -37,10 +37,11 @@ theta_E (CORE / r)^2 / 2.
 """
 
 
+@units.record
 class SIE(NamedTuple):
     """A singular isothermal ellipsoid; scalars, `jax.vmap` for many.
 
-    Outside jit a field may be an astropy Quantity.
+    A field may be given as an astropy Quantity, and is a plain number from then on.
     """
 
     theta_E: ArrayLike  # Einstein radius of kappa = theta_E / ((1 + q) r) [arcsec]
@@ -52,7 +53,7 @@ class SIE(NamedTuple):
     UNITS = ("arcsec", "", "", "arcsec", "arcsec")
 
 
-_of_position = units.convert(lens=units.RECORD, x="arcsec", y="arcsec", core="arcsec")
+_of_position = units.convert(x="arcsec", y="arcsec", core="arcsec")
 
 
 @units.convert(theta_E="arcsec", q="", phi="rad", x="arcsec", y="arcsec")
@@ -78,7 +79,6 @@ def from_axis_ratio(
     )
 
 
-@units.convert(lens=units.RECORD)
 def axis_ratio(lens: SIE) -> tuple[Array, Array]:
     """Axis ratio q and major-axis angle phi in (-pi/2, pi/2] [rad from +x] of the mass.
 
@@ -95,7 +95,6 @@ def axis_ratio(lens: SIE) -> tuple[Array, Array]:
     return jnp.sqrt((1 - e) / (1 + e)), phi
 
 
-@units.convert(lens=units.RECORD)
 def reduced_ellipticity(lens: SIE) -> tuple[Array, Array]:
     """Real and imaginary part of eps = (1 - q) / (1 + q) e^{2 i phi}, smooth at e = 0.
 
@@ -162,7 +161,7 @@ def deflect(
     return _deflect(lens, wx, wy, radius2)
 
 
-@units.convert(lens=units.RECORD)
+@units.convert(cx="", cy="")
 def deflect_along(lens: SIE, cx: Array, cy: Array) -> tuple[Array, Array]:
     """Deflection [arcsec] in the direction what = cx + i cy, all that it depends on."""
     return _deflect(lens, cx, cy, jnp.ones_like(cx))

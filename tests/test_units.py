@@ -218,7 +218,7 @@ def test_a_number_under_a_mask_is_none():
 
 def test_what_is_plain_comes_as_it_is():
     lens = lens_of(plain)
-    assert units.plain(lens) is lens
+    assert units.plain(lens.sie) is lens.sie
     for number in (1.0, 2, np.float32(3), np.ones(2), jnp.ones(2), [0.1, 0.2]):
         assert units.value(number, "arcsec") is number
     assert units.value(Column([1.0, 2.0]), "arcsec")[1] == 2.0
