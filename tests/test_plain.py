@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
-from astropy.table import Table
 
 from lensjax.catalogue import plain, split
 from lensjax.survey import DES, EUCLID, HSC
@@ -161,8 +160,7 @@ def test_psfs_are_centred_normalised_and_cut_to_one_size(good):
 def test_each_lens_keeps_the_psf_that_its_id_gives_it(good):
     assert set(np.asarray(good[0].lenses.psf)) <= {0, 1}
     assert any("one of 2 PSFs by its id" in note for note in good[1].notes)
-    record = {"id": "007"}
-    assert plain._psf_of(record, ["id"], ["one", "two"]) == good[0].lenses.psf[0]
+    assert plain._psf_of("007", "", ["one", "two"]) == good[0].lenses.psf[0]
 
 
 def test_the_same_folder_has_the_same_fingerprint_and_other_redshifts_another(folder):
@@ -242,13 +240,6 @@ def test_a_broken_table_is_refused_with_the_remedy(folder, file, old, new, words
     assert str(folder / file) in str(caught.value)
 
 
-def test_text_for_a_number_is_named_with_its_row():
-    table = Table({"z": ["", "abc"]}, meta={"path": "lenses.csv"})
-    with pytest.raises(ValueError, match="lenses.csv: column z has 'abc' in row 2"):
-        plain._numbers(table, "z")
-    assert np.isnan(plain._numbers(Table({"z": ["", " "]}), "z")).all()
-
-
 @pytest.mark.parametrize(
     ("kernel", "words"),
     [
@@ -266,10 +257,8 @@ def test_a_broken_psf_is_refused_by_its_name(folder, kernel, words):
 
 def test_a_psf_that_is_named_must_be_there(folder):
     with pytest.raises(ValueError, match="lens 007 names the PSF none.fits"):
-        plain._psf_of({"id": "007", "psf": "psfs/none.fits"}, ["psf"], ["one.fits"])
-    assert (
-        plain._psf_of({"id": "x", "psf": "b.fits"}, ["psf"], ["a.fits", "b.fits"]) == 1
-    )
+        plain._psf_of("007", "psfs/none.fits", ["one.fits"])
+    assert plain._psf_of("x", "b.fits", ["a.fits", "b.fits"]) == 1
 
 
 @pytest.mark.parametrize(

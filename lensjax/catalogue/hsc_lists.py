@@ -33,15 +33,19 @@ def upload_list(
     into one folder, 0001, and `find` knows what belongs together.  Their owner logs in;
     nothing here does.
 
-    Returns the files, none for an empty table.  Raises ValueError for a position or id
-    that is blank, stands twice or cannot be in degrees, and for files that exist.
+    Returns the files, none for an empty table.  Raises ValueError for an id that is
+    blank or stands twice, for a position that is blank, a placeholder such as -99 or
+    cannot be in degrees, and for files that exist.
     """
     folder, table = Path(folder), user_tables.read(table)
     ids = user_tables.texts(table, "id")
+    blank = np.isnan(user_tables.numbers(table, "ra"))
+    blank |= np.isnan(user_tables.numbers(table, "dec"))
     ra, dec, odd = user_tables.positions(table)
     for bad, text in (
         (ids == "", "the id is blank"),
-        (~np.isfinite(ra + dec), "ra or dec is blank"),
+        (blank, "ra or dec is blank"),
+        (np.isnan(ra), "ra and dec are no place on the sky"),
         (user_tables.duplicates(ids), "the id stood before"),
     ):
         if bad.any():

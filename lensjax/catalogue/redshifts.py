@@ -5,7 +5,6 @@ CONFID) and of VizieR's copy J/A+A/608/A2 (RAJ2000, DEJ2000, zMuse) are known, b
 plain id, ra, dec, z; case does not matter.
 """
 
-import csv
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +13,7 @@ import numpy as np
 from astropy.coordinates import Angle
 
 from lensjax.catalogue import user_tables
-from lensjax.catalogue.user_tables import Columns
+from lensjax.catalogue.user_tables import REDSHIFT, Columns
 
 ID = ("MUSE_ID", "MUSE", "ID", "name")
 RA = ("RA", "RAJ2000", "RAdeg", "_RAJ2000", "RA_ICRS")
@@ -24,6 +23,7 @@ CONFIDENCE = ("CONFID", "Conf", "confidence", "zconf", "q_zMuse", "f_zMuse")
 LEAST_CONFIDENCE = 2  # of 1 to 3: a secure redshift, as Inami et al. have it
 SAME_REDSHIFT = 0.01  # rows of one id that agree so well say the same
 FIELD = (53.16, -27.79)  # of the HUDF [deg]
+_UNKNOWN = re.compile(r"|-?9+(\.9*)?|0(\.0*)?")  # among sexagesimal text
 CUT_SHORT = (
     "rows in all, exactly VizieR's default limit: the table is probably cut short, ask "
     "for it without limit"
@@ -51,23 +51,25 @@ def read_redshifts(path: str | Path) -> tuple[Redshifts, dict[str, int]]:
     within 0.01, else none.  Raises ValueError, naming file and remedy, for a table that
     cannot be used.
     """
-    table = _table(Path(path))
+    table = user_tables.read(path)
     ids = user_tables.texts(table, *ID)
     ra = _degrees(table, RA, 15)
     dec = _degrees(table, DEC, 1)
     z = user_tables.numbers(table, *Z)
-    _check_positions(table.path, ra, dec)
+    known = _known_positions(table.path, ra, dec)
+    high = np.isfinite(z) & (z > REDSHIFT.most)
 
     reasons = {
         "without an id": ids == "",
-        "without a position": ~(np.isfinite(ra) & np.isfinite(dec)),
-        "redshift unknown, or zero or less": ~(np.isfinite(z) & (z > 0)),
+        "without a position": ~known,
+        "redshift unknown, or zero or less": ~(REDSHIFT.holds(z) | high),
+        f"redshift above {REDSHIFT.most:g}": high,
     }
     remarks = {}
-    if _has(table, CONFIDENCE):
+    if user_tables.has(table, *CONFIDENCE):
         confidence = user_tables.numbers(table, *CONFIDENCE)
         reasons[f"confidence below {LEAST_CONFIDENCE}, or unknown"] = ~(
-            confidence >= LEAST_CONFIDENCE
+            user_tables.CONFIDENCE.holds(confidence) & (confidence >= LEAST_CONFIDENCE)
         )
     elif table.rows:
         remarks[UNKNOWN_CONFIDENCE] = table.rows
@@ -100,10 +102,6 @@ def _repeated(ids, z, usable) -> tuple[np.ndarray, np.ndarray]:
     return again, torn
 
 
-def _has(table: Columns, names: tuple[str, ...]) -> bool:
-    return not {n.lower() for n in names}.isdisjoint(k.lower() for k in table.cells)
-
-
 def _degrees(table: Columns, names: tuple[str, ...], factor: float) -> np.ndarray:
     """A column of angles; text such as 03 32 39.0 counts `factor` degrees a unit."""
     cells = user_tables.named(table, *names)
@@ -115,7 +113,10 @@ def _degrees(table: Columns, names: tuple[str, ...], factor: float) -> np.ndarra
     out = np.full(len(text), np.nan)
     for row, t in enumerate(text):
         try:
-            out[row] = Angle(t, "deg").deg * factor if t else np.nan
+            if _UNKNOWN.fullmatch(t):
+                out[row] = float(t or "nan")
+            else:
+                out[row] = Angle(t, "deg").deg * factor
         except ValueError as error:
             raise ValueError(
                 f"{table.path}: column {names[0]} has {t!r} in row {row + 1}, which is "
@@ -124,54 +125,24 @@ def _degrees(table: Columns, names: tuple[str, ...], factor: float) -> np.ndarra
     return out
 
 
-def _check_positions(path: str, ra: np.ndarray, dec: np.ndarray) -> None:
-    """Raise where ra and dec are swapped, or ra is in hours."""
-    good = np.isfinite(ra) & np.isfinite(dec)
+def _known_positions(path: str, ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
+    """Which positions are known; raises where ra is in hours, or swapped with dec."""
+    known, row = user_tables.on_the_sky(ra, dec, -180)
+    good = known if known.any() else np.isfinite(ra) & np.isfinite(dec)
     if not good.any():
-        return
+        return known
     place = (
         f"{path}: ra is about {np.median(ra[good]):.4g}, dec {np.median(dec[good]):.4g}"
     )
     if _in_field(ra[good] * 15, dec[good]):
         raise ValueError(f"{place}: ra in hours? Multiply it by 15")
-    if _in_field(dec[good], ra[good]) or (np.abs(dec[good]) > 90).any():
+    if _in_field(dec[good], ra[good]) or row is not None and abs(dec[row]) > 90:
         raise ValueError(f"{place}: ra and dec swapped? Give both in degrees")
-    if ((ra[good] < -180) | (ra[good] > 360)).any():
+    if row is not None:
         raise ValueError(f"{place}: ra must be in degrees, 0 to 360")
+    return known
 
 
 def _in_field(ra: np.ndarray, dec: np.ndarray) -> bool:
     place = (np.median([ra, dec], axis=1) + 180) % 360 - 180
     return bool((np.abs(place - FIELD) < 1).all())
-
-
-def _table(path: Path) -> Columns:
-    """Columns of a table; VizieR's text, which has units and dashes, is read here."""
-    if not path.is_file() or path.suffix.lower() not in (".tsv", ".txt", ".dat"):
-        return user_tables.read(path)
-    lines = [
-        line
-        for line in path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
-        if line.strip() and not line.startswith("#")
-    ]
-    if not lines:
-        raise ValueError(f"{path} is empty: fetch it again")
-    separator = max("\t;|", key=lines[0].count)
-    if separator not in lines[0]:
-        raise ValueError(
-            f"{path} begins with {lines[0][:40]!r}, no line of column names separated "
-            "by tabs: ask VizieR for tab-separated values, or save it as .csv"
-        )
-    names, *rows = (
-        [cell.strip() for cell in row] for row in csv.reader(lines, delimiter=separator)
-    )
-    for k, row in enumerate(rows[:2]):
-        if all(re.fullmatch("-+", cell) for cell in row):
-            rows = rows[k + 1 :]  # what stands above the dashes are units
-            break
-    rows = [row + [""] * (len(names) - len(row)) for row in rows]
-    cells = {
-        name: np.ma.array([row[k] for row in rows], str, mask=False)
-        for k, name in enumerate(names)
-    }
-    return Columns(str(path), cells, len(rows))

@@ -13,6 +13,7 @@ from astropy.coordinates import SkyCoord
 from astropy.table import Table
 
 from lensjax.catalogue import user_tables
+from lensjax.catalogue.user_tables import DISPERSION, REDSHIFT
 
 VDISP_LEAST = 70.0  # [km/s] the instrument's limit
 VDISP_MOST = 600.0  # [km/s] no galaxy's; the pipeline's fit stops at 850
@@ -40,7 +41,7 @@ def read(path: str | Path | Table) -> tuple[Spectra, dict[str, int]]:
     ids = user_tables.texts(table, "specObjID")
     ra, dec, odd = user_tables.positions(table, ("ra", "plug_ra"), ("dec", "plug_dec"))
     z = user_tables.numbers(table, "z")
-    warning = user_tables.numbers(table, "zWarning")
+    warning = user_tables.flags(table, "zWarning")
     vdisp = user_tables.numbers(table, "velDisp", "vdisp")
     error = user_tables.numbers(table, "velDispErr", "vdisp_err")
     blank = (ids == "") | ~np.isfinite(ra + dec + warning)
@@ -48,9 +49,15 @@ def read(path: str | Path | Table) -> tuple[Spectra, dict[str, int]]:
         "with a blank id, position or zWarning": blank,
         "with an id that stood before": user_tables.duplicates(ids),
         "with zWarning other than 0": warning != 0,
-        "without a positive redshift": ~(z > 0),
+        f"with a redshift above {REDSHIFT.most:g}": z > REDSHIFT.most,
+        "without a positive redshift": ~REDSHIFT.holds(z),
         "without a fit of the dispersion (velDispErr is 0, negative or blank)": ~(
             (error > 0) & np.isfinite(error + vdisp)
+        ),
+        "with a velDisp or velDispErr that stands for unknown, such as 99 or 999": (
+            DISPERSION.is_placeholder(vdisp)
+            | DISPERSION.is_placeholder(error)
+            | (error > VDISP_MOST)
         ),
         f"with velDisp below {VDISP_LEAST:g} km/s, the instrument's limit": (
             vdisp < VDISP_LEAST

@@ -1,141 +1,114 @@
-"""Tables that users bring: CSV, ECSV, Parquet or FITS, by columns with blanks masked.
+"""Tables that users bring, by columns: identifiers, numbers, positions.
 
 Columns go by name in any case.  Identifiers stay text: a 64-bit id that passed through
-a float is another galaxy's.
+a float is another galaxy's.  A number that no galaxy has, such as a magnitude of -99,
+stands for one that was not measured: `Range` says what there is.
 """
 
-import csv
 import difflib
-import io
 import re
-import warnings
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-from astropy.table import Table
-from pyarrow import csv as arrow_csv
+
+from lensjax.catalogue._table_files import Columns as Columns
+from lensjax.catalogue._table_files import read as read
 
 FEW_ROWS = 50  # VizieR's default limit
-_BLANK = ("", "null", "none", "nan", "--", "n/a")
-_FLOAT = re.compile(r"\d+\.\d*(e[-+]?\d+)?|\d+e[-+]\d+", re.I)
+EXACT = 15  # digits that survive a float, and Excel
 
 
-class Columns(NamedTuple):
-    """A table's columns; rows say how many cells each has."""
+class Range(NamedTuple):
+    """What values a number of a galaxy can have."""
 
-    path: str  # for messages
-    cells: dict[str, np.ma.MaskedArray]  # by name; text where the format has no types
-    rows: int
+    what: str  # "redshifts"
+    least: float  # itself no value
+    most: float
+    unit: str = ""
+    placeholders: tuple[float, ...] = ()  # in between, but stand for unknown
 
+    def holds(self, values: np.ndarray) -> np.ndarray:
+        """Which values there can be; False for nan and infinity, too."""
+        inside = (values > self.least) & (values <= self.most)
+        return inside & ~self.is_placeholder(values)
 
-def read(table: str | Path | Table) -> Columns:
-    """Read a table's columns; ValueError, naming file and remedy, where it is none.
+    def is_placeholder(self, values: np.ndarray) -> np.ndarray:
+        """Which values would be possible, but stand for unknown."""
+        return _among(values, self.placeholders)
 
-    CSV may begin with lines of comment, such as CasJobs' #Table1.
-    """
-    if isinstance(table, Table):
-        return _columns("the table", table)
-    path = Path(table)
-    if not path.is_file():
-        raise ValueError(f"{path} is no file: give a .csv, .ecsv, .parquet or .fits")
-    try:
-        kind = "".join(path.suffixes).lower()
-        if kind.endswith((".parquet", ".pq")):
-            return _arrow(path, pq.read_table(path))
-        if kind.endswith((".fits", ".fit", ".fits.gz", ".fit.gz")):
-            return _columns(str(path), _astropy(path, "fits"))
-        raw = path.read_bytes()
-        if not raw.strip():
-            raise ValueError("is empty")
-        if raw.startswith(b"# %ECSV"):
-            return _columns(str(path), _astropy(path, "ascii.ecsv"))
-        return _csv(path, raw)
-    except Exception as error:  # each format has errors of its own
-        text = " ".join(str(error).split())
-        raise ValueError(
-            f"{path} cannot be read as a table ({text}): save it as .csv, .ecsv, "
-            ".parquet or .fits"
-        ) from error
+    def known(
+        self, values: np.ndarray, names: np.ndarray
+    ) -> tuple[np.ndarray, list[str]]:
+        """The values, nan where there can be no such, and a note on these.
+
+        `names` are those of the galaxies, for the note; nan is blank, and not noted.
+        """
+        odd = ~self.holds(values) & ~np.isnan(values)
+        if not odd.any():
+            return values, []
+        first = int(np.argmax(odd))
+        return np.where(odd, np.nan, values), [
+            f"{odd.sum()} {self.what} outside {self.least:g} to {self.most:g}"
+            f"{self.unit}, or placeholders, are taken for unknown: {names[first]} has "
+            f"{values[first]:g}"
+        ]
 
 
-def _astropy(path: Path, kind: str) -> Table:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of units that astropy does not know
-        return Table.read(path, format=kind)
+_NINES = (99, 99.9, 99.99, 99.999)
+_SMALL_NINES = (9.99, 9.999, 9.9999)
+REDSHIFT = Range("redshifts", 0, 12, "", _SMALL_NINES)
+MAGNITUDE = Range("magnitudes", 5, 40, "", _SMALL_NINES)  # AB
+DISPERSION = Range("velocity dispersions", 50, 600, " km/s", _NINES)  # early types
+NOISE_VAR = Range("noise variances", 0, 1e12, "", (*_NINES, 999, 999.9, 9999))
+CONFIDENCE = Range("confidences", 0, 9)  # grades, the largest being the best
+
+# of positions; but 9.9 and 9.99, which these may well be
+_NO_ANGLES = [
+    10.0**k - 10.0**-d for k in range(1, 6) for d in range(6) if k > 1 or d > 2
+]
 
 
-def _columns(name: str, table: Table) -> Columns:
-    cells = {}
-    for key in table.colnames:
-        data = np.ma.asarray(table[key])
-        if data.dtype.kind == "S":
-            text = np.char.decode(data.filled(b""), "utf-8")
-            data = np.ma.array(text, mask=data.mask)
-        cells[key] = data
-    return Columns(name, cells, len(table))
+def _among(values: np.ndarray, some: tuple[float, ...] | list[float]) -> np.ndarray:
+    """Which values are one of some, to the precision of float32."""
+    close = np.isclose(np.asarray(values)[..., None], some, rtol=2e-7, atol=0)
+    return close.any(-1)
 
 
-def _arrow(path: Path, table: pa.Table) -> Columns:
-    cells = {}
-    for name, column in zip(table.column_names, table.columns, strict=True):
-        blank = column.is_null().to_numpy()
-        if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
-            values = column.fill_null(0).to_numpy()
-        else:
-            try:
-                values = np.array(
-                    column.cast(pa.string()).fill_null("").to_pylist(), str
-                )
-            except pa.ArrowInvalid:
-                continue  # lists, structures
-        cells[name] = np.ma.array(values, mask=blank)
-    return Columns(str(path), cells, table.num_rows)
-
-
-def _csv(path: Path, raw: bytes) -> Columns:
-    """All as text: what is a number is known by those who ask for numbers."""
-    lines = raw.removeprefix(b"\xef\xbb\xbf").splitlines()
-    while lines[0].startswith(b"#") and b"," not in lines[0]:
-        lines = lines[1:]
-    names = next(csv.reader([lines[0].decode().removeprefix("#")]))
-    names = [name.strip() for name in names]
-    if len(set(names)) < len(names):
-        raise ValueError(f"a column stands twice in {', '.join(names)}")
-    as_text = pa.schema([(name, pa.string()) for name in names])
-    if not b"".join(lines[1:]).strip():
-        return _arrow(path, as_text.empty_table())
-    table = arrow_csv.read_csv(
-        io.BytesIO(b"\n".join(lines[1:])),
-        arrow_csv.ReadOptions(column_names=names),
-        convert_options=arrow_csv.ConvertOptions(column_types=as_text),
-    )
-    return _arrow(path, table)
+def has(table: Columns, *names: str) -> bool:
+    """Whether there is a column of one of these names."""
+    return not {n.lower() for n in names}.isdisjoint(k.lower() for k in table.cells)
 
 
 def named(table: Columns, *names: str) -> np.ma.MaskedArray:
     """The column of the first of these names that there is; else the closest names."""
-    lower = {key.lower(): key for key in table.cells}
     for name in names:
-        if name.lower() in lower:
-            return table.cells[lower[name.lower()]]
+        found = [key for key in table.cells if key.lower() == name.lower()]
+        if len(found) > 1:
+            raise ValueError(f"{table.path} has {' and '.join(found)}: keep one column")
+        if found:
+            return table.cells[found[0]]
+    lower = {key.lower(): key for key in table.cells}
     near = difflib.get_close_matches(names[0].lower(), lower) or list(lower)
     have = ", ".join(lower[key] for key in near) or "no column at all"
     raise ValueError(f"{table.path} has no column {names[0]!r}; it has {have}")
 
 
-def texts(table: Columns, *names: str) -> np.ndarray:
-    """A column as text, "" where blank; ValueError where ids went through floats."""
+def words(table: Columns, *names: str) -> np.ndarray:
+    """A column as text, "" where blank."""
     column = named(table, *names)
-    found = column.dtype.kind
-    if found not in "iuf":
-        out = np.char.strip(np.asarray(column.filled(""), str))
-        found = "f" if any(map(_FLOAT.fullmatch, out)) else found
-    else:
-        out = np.where(np.ma.getmaskarray(column), "", column.data.astype(str))
-    if found == "f" and (out != "").any():
+    blank = np.ma.getmaskarray(column)
+    if column.dtype.kind == "f":
+        blank = blank | np.isnan(column.data)
+    return np.where(blank, "", column.data.astype(str))
+
+
+def texts(table: Columns, *names: str) -> np.ndarray:
+    """Identifiers as text, "" where blank; ValueError where they were floats."""
+    column, out = named(table, *names), words(table, *names)
+    there = out[out != ""]
+    if column.dtype.kind == "b" and len(there):
+        raise ValueError(f"{table.path}: column {names[0]} holds true and false, no id")
+    if column.dtype.kind == "f" and len(there) or _were_floats(there):
         raise ValueError(
             f"{table.path}: column {names[0]} holds floats, which have lost the last "
             "digits of 64-bit ids: export it as an integer or as text"
@@ -143,28 +116,60 @@ def texts(table: Columns, *names: str) -> np.ndarray:
     return out
 
 
+def _were_floats(ids: np.ndarray) -> bool:
+    """Whether text is that of floats; names such as 1.1 and 1.2 are not."""
+    whole = [re.fullmatch(r"[-+]?(\d+)\.0*", text) for text in ids]
+    if len(ids) and all(whole):
+        return True
+    if any(match and len(match[1]) > EXACT for match in whole):
+        return True
+    if any(re.fullmatch(r"\d+(\.\d*)?e[-+]\d+|\d+\.\d*e\d+", t, re.I) for t in ids):
+        return True
+    # a spreadsheet keeps 15 digits, and writes zeros for the others
+    large = [text for text in ids if text.isdecimal() and len(text) > EXACT + 2]
+    return bool(large) and not any(text[EXACT:].strip("0") for text in large)
+
+
 def numbers(table: Columns, *names: str) -> np.ndarray:
     """A column as floats, nan where blank; ValueError names a text that is none."""
     column = named(table, *names)
     blank = np.ma.getmaskarray(column)
+    if column.dtype.kind == "b" and not blank.all():
+        raise ValueError(f"{table.path}: column {names[0]} holds true and false")
     if column.dtype.kind in "iufb":
         return np.where(blank, np.nan, column.data.astype(float))
-    text = np.char.strip(np.asarray(column.filled(""), str))
-    blank = blank | np.isin(np.char.lower(text), _BLANK)
-    text = np.where(blank, "nan", text)
+    text = np.where(blank, "nan", column.data)
+    if table.decimal != ".":
+        text = np.char.replace(text, table.decimal, ".")
     try:
-        return text.astype(float)
+        if not (np.char.find(text, "_") >= 0).any():  # 1_000 is a number to Python
+            return text.astype(float)
     except ValueError:
         pass
-    for row, word in enumerate(text):
-        try:
-            float(word)
-        except ValueError:
-            raise ValueError(
-                f"{table.path}: column {names[0]} has {str(word)!r} in row {row + 1}, "
-                "which is no number"
-            ) from None
-    raise AssertionError("unreachable")
+    row = next(k for k, word in enumerate(text) if not _is_number(word))
+    raise ValueError(
+        f"{table.path}: column {names[0]} has {str(column.data[row])!r} in row "
+        f"{row + 1}, which is no number"
+    )
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return "_" not in word
+
+
+def flags(table: Columns, *names: str) -> np.ndarray:
+    """A column of numbers, or of true (1) and false (0), as floats; nan where blank."""
+    column = named(table, *names)
+    lower = np.char.lower(column.data.astype(str))
+    truth = np.isin(lower, ("true", "t")), np.isin(lower, ("false", "f"))
+    blank = np.ma.getmaskarray(column)
+    if (blank | truth[0] | truth[1]).all():
+        return np.where(blank, np.nan, truth[0].astype(float))
+    return numbers(table, *names)
 
 
 def positions(
@@ -172,27 +177,52 @@ def positions(
 ) -> tuple[np.ndarray, np.ndarray, str]:
     """Right ascension and declination [deg], and what is odd about them, "" if nothing.
 
-    Raises ValueError where they cannot be degrees.
+    Both are nan where one is a placeholder or no position.  Raises ValueError where
+    they cannot be degrees.
     """
     x, y = numbers(table, *ra), numbers(table, *dec)
-    for name, value, wrong, remedy in (
-        ("dec", y, np.abs(y) > 90, "swap ra and dec, both in degrees"),
-        (
-            "ra",
-            x,
-            (x < 0) | (x >= 360),
-            "give 0 to 360 degrees, ra and dec not swapped",
-        ),
-    ):
-        if wrong.any():
-            row = int(np.argmax(wrong))
-            raise ValueError(
-                f"{table.path}: {name} is {value[row]:g} in row {row + 1}: {remedy}"
-            )
-    good = x[np.isfinite(x)]
+    known, row = on_the_sky(x, y)
+    if row is not None:
+        name, value, remedy = (
+            ("dec", y[row], "swap ra and dec, both in degrees")
+            if abs(y[row]) > 90
+            else ("ra", x[row], "give 0 to 360 degrees, ra and dec not swapped")
+        )
+        raise ValueError(
+            f"{table.path}: {name} is {value:g} in row {row + 1}: {remedy}"
+        )
+    x, y = np.where(known, x % 360, np.nan), np.where(known, y, np.nan)
+    good = x[known]
     if len(good) > 1 and good.max() < 24 and np.ptp(good) > 1:
         return x, y, "no ra is above 24: if they are hours, multiply them by 15"
     return x, y, ""
+
+
+def on_the_sky(
+    ra: np.ndarray, dec: np.ndarray, least: float = 0.0
+) -> tuple[np.ndarray, int | None]:
+    """Which positions [deg] there can be, and a row that shows they are no degrees.
+
+    ra goes from `least` to 360.  A placeholder, such as -99 or 0 for both, says
+    nothing of the others; nor does an impossible number, unless the two could be
+    swapped, ra counts from -180, or half of all are so.
+    """
+    sizes = np.abs(ra), np.abs(dec)
+    nines = [_among(size, _NO_ANGLES) | (size >= 999) for size in sizes]
+    same = (ra == dec) & ((ra <= 0) | nines[0])
+    unknown = (
+        ~np.isfinite(ra + dec)
+        | same
+        | (nines[0] & ((ra < 0) | (sizes[0] > 360)))
+        | (nines[1] & ((dec < 0) | (sizes[1] > 90)))
+    )
+    off_dec = ~unknown & (sizes[1] > 90)
+    off = off_dec | ~unknown & ((ra < least) | (ra > 360))
+    telling = off_dec & (sizes[0] <= 90) & (dec >= 0) | off & (ra < 0) & (ra >= -180)
+    if 2 * off.sum() >= max((~unknown).sum(), 1):
+        telling = off
+    row = int(np.argmax(telling)) if telling.any() else None
+    return ~unknown & ~off, row
 
 
 def duplicates(ids: np.ndarray) -> np.ndarray:
