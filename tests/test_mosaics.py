@@ -168,10 +168,10 @@ def test_bands_that_do_not_fit_together_are_refused(folder):
 def test_a_mosaic_without_wcs_or_of_another_scale_is_refused(folder):
     for band in "bviz":
         change(folder, band, CDELT1=-0.2 / 3600, CDELT2=0.2 / 3600)
-    with pytest.raises(ValueError, match="pixels of 0.2 x 0.2 arcsec"):
+    with pytest.raises(ValueError, match="pixels of 0.2 arcsec"):
         open_mosaics(folder)
     change(folder, "v", CTYPE1=None, CTYPE2=None)
-    with pytest.raises(ValueError, match="v_drz_img.fits has no WCS"):
+    with pytest.raises(ValueError, match="v_drz_img.fits: it has no WCS"):
         open_mosaics(folder)
 
 

@@ -39,6 +39,7 @@ __getattr__, __dir__, __all__ = _lazy.attach(
         "selection",
         "tfds_builder",
         "user_tables",
+        "wcs",
     ),
 )
 

@@ -10,10 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lensjax.catalogue import quality
+from lensjax.catalogue import _one_grid, quality, wcs
+from lensjax.catalogue._flags import note
+from lensjax.catalogue._one_grid import Place
 from lensjax.catalogue.cutouts import CutoutError
 from lensjax.catalogue.hsc_files import Files, find
-from lensjax.catalogue.hsc_hdus import Band, note, read_band, read_psf
+from lensjax.catalogue.hsc_hdus import Band, read_band, read_psf, turned
 from lensjax.catalogue.hsc_lists import upload_list
 from lensjax.survey import Survey
 
@@ -21,7 +23,6 @@ __all__ = ["Files", "Galaxy", "find", "read", "upload_list"]
 
 # In a coadd one exposure's cosmic ray sets the bit: a few pixels mean nothing.
 SUSPECT_FRACTION = 0.05
-SHIFT = 0.1  # [pixel] between bands that is none
 SMALL = 20.0  # [arcsec] corners of a smaller cutout hold lens light
 AWAY = 60.0  # [arcsec] a PSF of a place farther off is another object's
 CORNER = 0.5  # share of a corner's pixels that must be good
@@ -48,7 +49,10 @@ def read(files: Files, survey: Survey, margin: int = 4) -> Galaxy:
     The crop of n pixels begins, as in `quality.prepare`, at pixel (nx - n) // 2 of the
     detection band's cutout: for nx - n odd its centre lies half a pixel below the
     cutout's, in y likewise.  Other bands are cropped to the same pixels of the sky by
-    their WCS; without one all must have one shape.
+    their WCS; without one in any band all must have one shape.  Bands that are stored
+    upside down, mirrored or by quarter turns differently are turned, with mask,
+    variance and PSF, to the one with north up and east left, else to that of most bands
+    (flag `aligned`).
 
     Raises CutoutError, with a flag of `quality.FATAL` and a message that names object,
     value and remedy, for whatever forbids the object.
@@ -66,10 +70,13 @@ def _galaxy(files: Files, survey: Survey, margin: int) -> Galaxy:
             text = f"no file for {', '.join(missing)}"
             raise CutoutError(flag, f"{text}: fetch it, or leave the object out")
     bands = [read_band(files.bands[b], b, survey, flags) for b in survey.bands]
+    n = survey.image_size + 2 * margin
     middle = bands[survey.detection]
     ra, dec = _centre(middle, survey, flags)
-    n = survey.image_size + 2 * margin
-    windows = [_window(band, middle, n, flags) for band in bands]
+    leader, places = _places(bands, middle, n, flags)
+    bands = [turned(band, places[band.name].turn) for band in bands]
+    middle = bands[survey.detection]
+    windows = [_window(band, middle, places, n, flags) for band in bands]
     image = np.stack([b.image[w] for b, w in zip(bands, windows, strict=True)], -1)
     for band, window in zip(bands, windows, strict=True):
         _check_mask(band, window, survey, flags)
@@ -81,9 +88,10 @@ def _galaxy(files: Files, survey: Survey, margin: int) -> Galaxy:
         if flag != "shifted_band" or "no_wcs" in flags:  # a WCS knows better
             note(flags, flag, text)
     psf = []
-    for band in survey.bands:
-        _check_place(files.psf[band].name, ra, dec)
-        psf.append(read_psf(files.psf[band], band, survey, flags))
+    for band in bands:
+        path = files.psf[band.name]
+        _check_place(path.name, ra, dec)
+        psf.append(read_psf(path, band.name, survey, flags, band.grid, leader))
     background = [_background(band) for band in bands]
     if (side := min(middle.image.shape) * survey.pixel_scale) < SMALL:
         flags["small_cutout"] = (
@@ -105,52 +113,55 @@ def _galaxy(files: Files, survey: Survey, margin: int) -> Galaxy:
 
 
 def _centre(band: Band, survey: Survey, flags: dict[str, str]) -> tuple[float, float]:
-    if band.wcs is None:
+    if band.grid is None:
         flags["no_wcs"] = f"{survey.pixel_scale:g} arcsec per pixel are assumed"
         return math.nan, math.nan
+    if band.grid.lacks:
+        flags["no_wcs"] = f"the WCS lacks {band.grid.lacks}: no position"
+        return math.nan, math.nan
     ny, nx = band.image.shape
-    ra, dec = band.wcs.wcs_pix2world((nx - 1) / 2, (ny - 1) / 2, 0)
+    ra, dec = wcs.to_sky(band.grid.wcs, (nx - 1) / 2, (ny - 1) / 2)
     return float(ra), float(dec)
 
 
+def _places(
+    bands: list[Band], middle: Band, n: int, flags: dict[str, str]
+) -> tuple[wcs.Grid | None, dict[str, Place]]:
+    """The grid that all are brought to, and where the bands lie on it, by name."""
+    grids = _one_grid.known({band.name: band.grid for band in bands})
+    if not grids:
+        for band in bands:
+            if band.image.shape != middle.image.shape:
+                text = f"{band.name} is {band.image.shape}, {middle.name} "
+                text += f"{middle.image.shape}, and no WCS: cut to one shape"
+                raise CutoutError("band_shape", text)
+        return None, {band.name: Place(_one_grid.SAME, 0.0, 0.0, 0.0) for band in bands}
+    leader = _one_grid.reference(grids, middle.name)
+    if text := wcs.orientation(grids[leader]):
+        flags["orientation"] = text
+    places = {}
+    for band, grid in grids.items():
+        place = _one_grid.place(band, grid, leader, grids[leader], (n / 2, n / 2))
+        if place.turn != _one_grid.SAME:
+            note(flags, "aligned", f"{band} {_one_grid.how(place.turn)} as {leader} is")
+        places[band] = place
+    return grids[leader], places
+
+
 def _window(
-    band: Band, middle: Band, n: int, flags: dict[str, str]
+    band: Band, middle: Band, places: dict[str, Place], n: int, flags: dict[str, str]
 ) -> tuple[slice, slice]:
-    """Where the crop lies in this band."""
+    """Where the crop lies in this band, turned."""
     ny, nx = middle.image.shape
-    dx, dy = _offset(band, middle)
-    x, y = round(dx), round(dy)
-    if max(abs(dx - x), abs(dy - y)) > SHIFT:
-        text = f"{band.name} by ({dx - x:.2f}, {dy - y:.2f}) pixels against "
-        text += f"{middle.name}: resample it to the same pixels"
-        note(flags, "shifted_band", text)
+    here, there = places[band.name], places[middle.name]
+    shift = here.dx - there.dx, here.dy - there.dy
+    x, y = _one_grid.whole(band.name, *shift, here.bend, middle.name, flags)
     x, y = (nx - n) // 2 + x, (ny - n) // 2 + y
     by, bx = band.image.shape
-    if not (-n < x < bx and -n < y < by):
-        text = f"{band.name} shows another place than {middle.name}"
-        raise CutoutError("other_place", f"{text}: see which files go together")
     if x < 0 or y < 0 or x + n > bx or y + n > by:
         text = f"{band.name}: got {by} x {bx}, need {n} x {n} about the object"
         raise CutoutError("too_small", f"{text}: order larger cutouts")
     return slice(y, y + n), slice(x, x + n)
-
-
-def _offset(band: Band, middle: Band) -> tuple[float, float]:
-    """Where `band` has the pixel that is the centre of `middle`, less that centre."""
-    if band.wcs is None or middle.wcs is None:
-        if band.image.shape == middle.image.shape:
-            return 0.0, 0.0
-        text = f"{band.name} is {band.image.shape}, {middle.name} {middle.image.shape}"
-        raise CutoutError("band_shape", f"{text}, and no WCS: cut to one shape")
-    ny, nx = middle.image.shape
-    centre = middle.wcs.wcs_pix2world((nx - 1) / 2, (ny - 1) / 2, 0)
-    try:
-        x, y = band.wcs.wcs_world2pix(*centre, 0)
-    except ValueError:
-        x = y = np.nan
-    if not np.isfinite(x + y):  # beyond the horizon of its projection
-        return 1e9, 1e9
-    return float(x) - (nx - 1) / 2, float(y) - (ny - 1) / 2
 
 
 def _check_place(name: str, ra: float, dec: float) -> None:
@@ -195,7 +206,7 @@ def _check_mask(band: Band, window, survey: Survey, flags: dict[str, str]) -> No
 
 
 def _background(band: Band) -> float:
-    """RMS by the corner rule of `photometry.background_rms`, of the good pixels alone."""
+    """RMS by the corner rule of `photometry.background_rms`, of good pixels alone."""
     image, good = band.image, np.isfinite(band.image) & ~band.bad
     ky, kx = (round(0.1 * side) for side in image.shape)
     corners = [

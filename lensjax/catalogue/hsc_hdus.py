@@ -5,23 +5,26 @@ VARIANCE, by EXTNAME or EXTTYPE.  Without names the mask is the plane of whole n
 or with MP_* cards, the image the first of the others and the variance the second.  The
 bits of a mask are those that its own MP_* cards name: they differ from file to file.  A
 PSF is the first HDU with an image, on the survey's pixels unless a card says otherwise.
+
+Mask, variance and PSF lie as their image does, unless they have a WCS of their own that
+says otherwise: then they are turned to it.
 """
 
 import math
-import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from astropy.io import fits
-from astropy.wcs import WCS
 
 from lensjax import psf as _psf
-from lensjax.catalogue import cutouts
+from lensjax.catalogue import _one_grid, cutouts, wcs
+from lensjax.catalogue._flags import note
+from lensjax.catalogue._planes import BAD, any_of, bits
 from lensjax.catalogue.cutouts import CutoutError
+from lensjax.catalogue.wcs import Grid
 from lensjax.survey import Survey
 
-BAD = ("BAD", "SAT", "NO_DATA", "UNMASKEDNAN")
 SUSPECT = ("INTRP", "CR", "BRIGHT_OBJECT", "CLIPPED", "INEXACT_PSF", "SENSOR_EDGE")
 PSF_SIZE = 41  # [pixel] 7 arcsec, the smallest of the archive's
 PSF_LEAST = 21  # below, too much of the wings is missing
@@ -39,12 +42,18 @@ class Band(NamedTuple):
     saturated: np.ndarray  # bool, by the mask
     suspect: dict[str, np.ndarray]  # bool, by the mask's planes
     no_variance: np.ndarray  # bool, where the variance is no positive number
-    wcs: WCS | None
+    grid: Grid | None  # by the image's WCS, as stored
 
 
-def note(flags: dict[str, str], flag: str, text: str) -> None:
-    """Add to what a flag says."""
-    flags[flag] = f"{flags[flag]}; {text}" if flag in flags else text
+def turned(band: Band, turn: _one_grid.Turn) -> Band:
+    """The band with all its planes turned; its `grid` stays that of the file."""
+    if turn == _one_grid.SAME:
+        return band
+    planes = ("image", "bad", "saturated", "no_variance")
+    return band._replace(
+        suspect={k: _one_grid.turned(v, turn) for k, v in band.suspect.items()},
+        **{k: _one_grid.turned(getattr(band, k), turn) for k in planes},
+    )
 
 
 def read_band(path: Path, name: str, survey: Survey, flags: dict[str, str]) -> Band:
@@ -53,38 +62,40 @@ def read_band(path: Path, name: str, survey: Survey, flags: dict[str, str]) -> B
         planes = _planes(hdus)
         if "IMAGE" not in planes:
             have = ", ".join(planes) or "no image"
-            text = f"no plane IMAGE (found {have}): order it with image=true"
+            text = f"no plane IMAGE (found {have}): order it with image = true"
             raise CutoutError("missing_band", text)
         header, primary = planes["IMAGE"].header, hdus[0].header
         says = str(header.get("FILTER", primary.get("FILTER", "")))
         if cutouts.band_named(says, survey.bands) not in (None, name):
             text = f"taken for band {name}, but FILTER says {says}: correct one"
             raise CutoutError("band_conflict", text)
-        _check_scale(header, survey, "pixel_scale", flags)
         image = cutouts.plane(planes["IMAGE"], "IMAGE")
+        grid = wcs.read(header, primary, planes["IMAGE"].shape)
+        _check_scale(header, primary, grid, survey, "pixel_scale")
         factor = _factor(header, primary, survey, flags)
         if factor != 1:
             with np.errstate(over="ignore"):  # then infinite, and flagged
                 image = image * np.float32(factor)
-        mask, bits = np.zeros(image.shape, np.int64), {}
+        mask, named = np.zeros(image.shape, np.int64), {}
         if "MASK" not in planes:
-            note(flags, "no_mask", f"{name} has no plane MASK: order it with mask=true")
-        elif not (bits := _bits(planes["MASK"].header)):
+            text = f"{name} has no plane MASK: order it with mask = true"
+            note(flags, "no_mask", text)
+        elif not (named := bits(planes["MASK"].header)):
             note(flags, "no_mask", f"MASK of {name} has no MP_ cards to name its bits")
         else:
-            mask = _like(image, planes, "MASK", np.int64)
+            mask = _beside(image, grid, planes, "MASK", primary, np.int64)
         no_variance = np.zeros(image.shape, bool)
         if "VARIANCE" in planes:
-            variance = _like(image, planes, "VARIANCE", np.float32)
+            variance = _beside(image, grid, planes, "VARIANCE", primary)
             no_variance = ~(np.isfinite(variance) & (variance > 0))
     return Band(
         name,
         image,
-        bad=_any(mask, bits, BAD),
-        saturated=_any(mask, bits, ("SAT",)),
-        suspect={key: _any(mask, bits, (key,)) for key in SUSPECT},
+        bad=any_of(mask, named, BAD),
+        saturated=any_of(mask, named, ("SAT",)),
+        suspect={key: any_of(mask, named, (key,)) for key in SUSPECT},
         no_variance=no_variance,
-        wcs=_wcs(header),
+        grid=grid,
     )
 
 
@@ -105,34 +116,29 @@ def _planes(hdus: fits.HDUList) -> dict[str, Any]:
             planes[kind] = hdu
     for hdu in nameless:
         whole = hdu.header["BITPIX"] > 0 and "BSCALE" not in hdu.header
-        kinds = ("MASK",) if whole or _bits(hdu.header) else ("IMAGE", "VARIANCE")
+        kinds = ("MASK",) if whole or bits(hdu.header) else ("IMAGE", "VARIANCE")
         if kind := next((k for k in kinds if k not in planes), None):
             planes[kind] = hdu
     return planes
 
 
-def _wcs(header: fits.Header) -> WCS | None:
-    if not str(header.get("CTYPE1", "")).upper().startswith("RA"):
-        return None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of cards that are not quite the standard's
-        return WCS(header, naxis=2)
-
-
-def _bits(header: fits.Header) -> dict[str, int]:
-    return {
-        key[3:]: value
-        for key, value in header.items()
-        if key.startswith("MP_") and isinstance(value, int) and 0 <= value < 32
-    }
-
-
-def _any(mask: np.ndarray, bits: dict[str, int], names: tuple[str, ...]) -> np.ndarray:
-    return mask & sum(1 << bits[name] for name in names if name in bits) != 0
-
-
-def _like(image: np.ndarray, planes: dict, kind: str, dtype: Any) -> np.ndarray:
-    plane = cutouts.plane(planes[kind], kind, dtype)
+def _beside(
+    image: np.ndarray,
+    grid: Grid | None,
+    planes: dict[str, Any],
+    kind: str,
+    primary: fits.Header,
+    dtype: Any = np.float32,
+) -> np.ndarray:
+    """A plane beside the image, with the image's orientation and shape."""
+    hdu = planes[kind]
+    plane = cutouts.plane(hdu, kind, dtype)
+    own = wcs.read(hdu.header, primary, hdu.shape, inherit=False)
+    turn = _one_grid.turn(own, grid)
+    if turn is None:
+        text = f"{kind} is turned against IMAGE, by no quarter turn"
+        raise CutoutError("band_grid", f"{text}: fetch it again")
+    plane = _one_grid.turned(plane, turn)
     if plane.shape != image.shape:
         text = f"{kind} is {plane.shape}, IMAGE {image.shape}: fetch it again"
         raise CutoutError("band_shape", text)
@@ -156,13 +162,9 @@ def _factor(header, primary, survey: Survey, flags: dict[str, str]) -> float:
     return 10 ** (0.4 * (want - have))
 
 
-def _check_scale(header, survey: Survey, flag: str, flags: dict[str, str]) -> None:
-    scale = cutouts.wcs_scale(header, flags)
-    if scale is None:
-        scale = cutouts.number(header, header, "PIXSCALE", flag)
-    if scale is None:
-        return
-    if not abs(scale / survey.pixel_scale - 1) < cutouts.SCALE_TOLERANCE:
+def _check_scale(header, primary, grid, survey: Survey, flag: str) -> None:
+    scale = wcs.pixel_scale(header, primary, grid, flag)
+    if scale and not abs(scale / survey.pixel_scale - 1) < cutouts.SCALE_TOLERANCE:
         raise CutoutError(
             flag,
             f"{scale:.4g} arcsec per pixel where {survey.name} has "
@@ -171,19 +173,33 @@ def _check_scale(header, survey: Survey, flag: str, flags: dict[str, str]) -> No
 
 
 def read_psf(
-    path: Path, name: str, survey: Survey, flags: dict[str, str]
+    path: Path,
+    name: str,
+    survey: Survey,
+    flags: dict[str, str],
+    grid: Grid | None = None,
+    reference: Grid | None = None,
 ) -> np.ndarray:
     """Read a band's PSF (41, 41) float32, centred, sum 1, as `psf.centre` makes it.
 
-    A larger one is cut, a smaller one framed with zeros.  CutoutError, flag bad_psf,
-    where it cannot be a PSF.
+    A larger one is cut, a smaller one framed with zeros.  It is a star on the pixels of
+    its band, `grid`, as the band is stored, unless it has a WCS of its own, and is
+    turned as the band is to those of `reference`.  CutoutError, flag bad_psf, where it
+    cannot be a PSF.
     """
     with cutouts.opened(path) as hdus:
         hdu = next((h for h in hdus if h.is_image and h.header["NAXIS"]), None)
         if hdu is None:
             raise CutoutError("bad_psf", "no image in it: fetch it again")
-        _check_scale(hdu.header, survey, "bad_psf", {})
         kernel = cutouts.plane(hdu, f"PSF of {name}")
+        header, primary = hdu.header, hdus[0].header
+        own = wcs.read(header, primary, hdu.shape, "bad_psf")
+        _check_scale(header, primary, own, survey, "bad_psf")
+        turn = _one_grid.turn(own or grid, reference)
+        if turn is None:
+            text = "its WCS is turned against the cutout's, by no quarter turn"
+            raise CutoutError("bad_psf", f"{text}: fetch both anew")
+        kernel = _one_grid.turned(kernel, turn)
         ny, nx = kernel.shape
         n = min(ny, nx)
         if ny % 2 == 0 or nx % 2 == 0 or n < PSF_LEAST:
@@ -196,8 +212,8 @@ def read_psf(
         y, x = np.unravel_index(np.argmax(kernel), kernel.shape)
         off = (int(x) - nx // 2, int(y) - ny // 2)
         if max(map(abs, off)) > 1:
-            text = f"its peak is {off} pixels off the middle: order it with centered"
-            raise CutoutError("bad_psf", f"{text}=true")
+            text = f"its peak is {off} pixels off the middle"
+            raise CutoutError("bad_psf", f"{text}: order it with centered = true")
         if abs(total - 1) > PSF_SUM:
             note(flags, "psf_sum", f"PSF of {name} has the sum {total:.3g}, normalised")
         edge_y, edge_x = (ny - n) // 2, (nx - n) // 2

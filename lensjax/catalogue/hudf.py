@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from lensjax.catalogue import extraction
+from lensjax.catalogue import extraction, wcs
 from lensjax.catalogue.mosaics import BANDS, Mosaics, open_mosaics
 from lensjax.catalogue.redshifts import Redshifts, read_redshifts
 
@@ -102,7 +102,7 @@ def extract(
         With a flag of `REFUSALS`.
     """
     name, half = str(redshifts.id[index]), round(WINDOW / 2 / mosaics.pixel_scale)
-    column, row = mosaics.wcs.world_to_pixel_values(redshifts.ra, redshifts.dec)
+    column, row = wcs.to_pixels(mosaics.wcs, redshifts.ra, redshifts.dec)
     places = np.stack([row, column], -1)
     corner, counts, empty = _window(mosaics, name, places[index], half, zero_point)
     places = places - corner
@@ -133,7 +133,7 @@ def extract(
         flags["sky"] = f"in {_names(moved)} a local sky beyond the flux's noise"
     if (dark := flux < noise).any():
         flags["upper_limit"] = f"flux below its noise in {_names(dark)}"
-    ra, dec = mosaics.wcs.pixel_to_world_values(*(np.add(middle, corner))[::-1])
+    ra, dec = wcs.to_sky(mosaics.wcs, *np.add(middle, corner)[::-1])
     return Galaxy(
         name=name,
         ra=float(ra),

@@ -14,7 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from astropy.io import fits
 from astropy.wcs import WCS
-from astropy.wcs.utils import proj_plane_pixel_scales
+
+from lensjax.catalogue import wcs as _wcs
 
 BANDS = ("b", "v", "i", "z")  # stand for a survey's g r i z
 FILTERS = {"b": "F435W", "v": "F606W", "i": "F775W", "z": "F850LP"}
@@ -42,7 +43,7 @@ class Mosaics(NamedTuple):
     """The field in four bands, on one grid of pixels."""
 
     planes: tuple[Plane, ...]  # by `BANDS`
-    wcs: WCS
+    wcs: WCS  # for `wcs.to_pixels` and `wcs.to_sky`: its axes need not be RA and Dec
     pixel_scale: float  # [arcsec]
     zero_points: tuple[float, ...]  # AB magnitude of one count per second
     notes: tuple[str, ...]  # for the user to read
@@ -63,7 +64,9 @@ def open_mosaics(source: str | Path | Mapping[str, str | Path]) -> Mosaics:
             f"{source}: no mosaic in {', '.join(missing)} (found {found}): name files "
             "as h_udf_wfc_b_drz_img.fits, or set FILTER"
         )
-    planes, headers = zip(*(_find(paths[band]) for band in BANDS), strict=True)
+    found = [_find(paths[band]) for band in BANDS]
+    planes = tuple(one.plane for one in found)
+    headers = [one.header for one in found]
     for band, header in zip(BANDS, headers, strict=True):
         if (said := _filter(header)) not in ("", FILTERS[band]):
             raise ValueError(
@@ -76,7 +79,7 @@ def open_mosaics(source: str | Path | Mapping[str, str | Path]) -> Mosaics:
             for b, (ny, nx) in zip(BANDS, (p.shape for p in planes), strict=True)
         )
         raise ValueError(f"{source}: {shapes}: drizzle all bands onto one grid")
-    wcs, scale = _common_wcs(headers, planes[0].shape, [paths[b] for b in BANDS])
+    wcs, scale = _common_wcs(found)
     notes: list[str] = []
     zero_points = tuple(
         _zero_point(header, band, notes)
@@ -125,7 +128,7 @@ def _band_of_name(name: str) -> str | None:
 
 def _band_of_filter(path: Path) -> str | None:
     try:
-        said = _filter(_find(path)[1])
+        said = _filter(_find(path).header)
     except ValueError:  # another kind of file
         return None
     return next((b for b, f in FILTERS.items() if f == said), None)
@@ -138,8 +141,17 @@ def _filter(header: fits.Header) -> str:
     return next((match[0] for match in named if match), "")
 
 
-def _find(path: Path) -> tuple[Plane, fits.Header]:
-    """A file's first image, and its header with the primary's cards."""
+class _Found(NamedTuple):
+    """A file's first image."""
+
+    plane: Plane
+    header: fits.Header  # with the primary's cards, where it has none of its own
+    own: fits.Header
+    primary: fits.Header
+
+
+def _find(path: Path) -> _Found:
+    """Find a file's first image."""
     try:
         with open(path, "rb") as file:
             packed = file.read(2) == b"\x1f\x8b"
@@ -155,8 +167,9 @@ def _find(path: Path) -> tuple[Plane, fits.Header]:
                 if number is None:
                     raise ValueError("holds no image: is it a mosaic?")
                 hdu = hdus[number]
-                header = hdu.header.copy()
-                header.extend(hdus[0].header, unique=True)
+                own, primary = hdu.header.copy(), hdus[0].header.copy()
+                header = own.copy()
+                header.extend(primary, unique=True)
                 shape, start = hdu.shape, hdu.fileinfo()["datLoc"]
                 compressed = isinstance(hdu, fits.CompImageHDU)
     except OSError as error:
@@ -174,36 +187,40 @@ def _find(path: Path) -> tuple[Plane, fits.Header]:
     size, need = path.stat().st_size, start - header["BITPIX"] // 8 * math.prod(shape)
     if size < need:
         raise ValueError(f"{path} has {size} of {need} bytes: fetch it again")
-    return Plane(path, f">f{-header['BITPIX'] // 8}", start, shape), header
+    plane = Plane(path, f">f{-header['BITPIX'] // 8}", start, shape)
+    return _Found(plane, header, own, primary)
 
 
-def _common_wcs(headers, shape, paths) -> tuple[WCS, float]:
-    every = []
-    for path, header in zip(paths, headers, strict=True):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of old cards that astropy mends
-            wcs = WCS(header)
-        if not wcs.has_celestial or wcs.naxis != 2:
-            raise ValueError(f"{path} has no WCS: without it no galaxy can be found")
-        every.append(wcs)
-    first, (ny, nx) = every[0], shape
+def _common_wcs(found: list[_Found]) -> tuple[WCS, float]:
+    """The WCS that all have, and its pixels' side [arcsec]."""
+    grids = []
+    for plane, _, own, primary in found:
+        try:
+            grid = _wcs.read(own, primary, plane.shape)
+        except ValueError as error:
+            raise ValueError(f"{plane.path}: {error}") from None
+        if grid is None or grid.lacks:
+            lack = f"its WCS lacks {grid.lacks}" if grid else "it has no WCS"
+            raise ValueError(f"{plane.path}: {lack}: without it no galaxy can be found")
+        grids.append(grid)
+    first, (ny, nx) = grids[0], grids[0].shape
     x, y = np.array([0, nx, 0, nx, nx / 2]), np.array([0, 0, ny, ny, ny / 2])
-    sky = first.pixel_to_world_values(x, y)
-    for path, wcs in zip(paths, every, strict=True):
-        there = wcs.world_to_pixel_values(*sky)
+    sky = _wcs.to_sky(first.wcs, x, y)
+    path = found[0].plane.path
+    for (plane, *_), grid in zip(found, grids, strict=True):
+        there = _wcs.to_pixels(grid.wcs, *sky)
         off = np.hypot(there[0] - x, there[1] - y).max()
         if not off < SHIFT:
             raise ValueError(
-                f"{path}: its WCS is {off:.1f} pixels off that of {paths[0].name}: "
+                f"{plane.path}: its WCS is {off:.1f} pixels off that of {path.name}: "
                 "drizzle all bands onto one grid"
             )
-    scales = 3600 * proj_plane_pixel_scales(first)
-    if abs(scales[0] / scales[1] - 1) > 0.01 or not 0.01 < scales[0] < 0.1:
+    if not 0.01 < first.scale < 0.1:
         raise ValueError(
-            f"{paths[0]} has pixels of {scales[0]:.3g} x {scales[1]:.3g} arcsec, not "
-            "square ones of 0.01 to 0.1: resample"
+            f"{path} has pixels of {first.scale:.3g} arcsec, not of 0.01 to 0.1: "
+            "resample"
         )
-    return first, float(np.sqrt(scales[0] * scales[1]))
+    return first.wcs, first.scale
 
 
 def _zero_point(header: fits.Header, band: str, notes: list[str]) -> float:

@@ -5,63 +5,15 @@ a broken image with a plausible number.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from lensjax.catalogue._flags import FATAL, WARNING, is_fatal, note
 from lensjax.catalogue.cutouts import SCALE_TOLERANCE, Cutout
 
-FATAL = {
-    "missing_file": "the file does not exist, or vanished while others were read",
-    "unreadable": "the file could not be opened or unpacked",
-    "not_a_file": "a directory, pipe or device where a FITS file is expected",
-    "too_large": "more than a cutout: above the limit on bytes, unpacked",
-    "empty_file": "zero bytes",
-    "html": "a web page, probably a login page, saved under a FITS name",
-    "not_fits": "the file does not begin as FITS does",
-    "truncated": "the file does not end where its headers say",
-    "bad_header": "a header that is not FITS, or does not fit its data",
-    "checksum": "CHECKSUM or DATASUM does not match the data",
-    "missing_band": "a band of the survey is not in the file",
-    "duplicate_band": "a band stands in the file twice",
-    "band_conflict": "EXTNAME and FILTER name different bands",
-    "band_shape": "bands of different shape",
-    "cube": "a band that is not a plane",
-    "pixel_scale": "pixel scale missing, unusable, or not the survey's",
-    "zero_point": "a MAGZERO card that is no magnitude",
-    "too_small": "fewer pixels than the network looks at",
-    "nan_band": "a band without a finite pixel",
-    "nan_pixel": "NaN or infinite pixels",
-    "zero_band": "a band that is zero everywhere",
-    "constant_band": "a band with one value everywhere",
-    "masked": "over 20 % of a band's pixels are not finite, or bad in its noise plane",
-    "stripe": "rows or columns without data, as at a survey's edge",
-    "blank_patch": "a patch of equal pixels: no data",
-    "negative_sky": "the sky lies far below zero",
-    "high_sky": "the sky lies far above zero: not subtracted",
-    "wrong_units": "the noise does not fit the zero point: another unit",
-    "saturated": "a saturated star: clipped, or too bright beside the lens",
-    "other_place": "bands, or a PSF, of another place on the sky",
-    "missing_psf": "no PSF for a band of the survey",
-    "bad_psf": "a PSF that is none: NaN, no flux, even, off centre, another scale",
-}
-"""Flags with which no prediction is given."""
-
-WARNING = {
-    "no_zero_point": "no MAGZERO card: the survey's zero point is assumed",
-    "rescaled": "another zero point, converted exactly",
-    "orientation": "WCS rotated or mirrored: ex, ey, x, y are along the pixel axes",
-    "thin_edge": "one or two outermost rows or columns without data",
-    "shifted_band": "two neighbouring bands look shifted against each other",
-    "no_wcs": "no WCS: no position; the survey's pixel scale, all bands aligned",
-    "small_cutout": "its corners hold lens light: the background comes out too high",
-    "no_mask": "the mask is missing or does not name its bits, and is not used",
-    "suspect_pixels": "many pixels that the archive's mask calls doubtful",
-    "bad_variance": "pixels whose variance is zero, negative or not finite",
-    "psf_sum": "a PSF whose sum is not 1, normalised",
-}
-"""Flags that come with a prediction."""
+__all__ = ["FATAL", "WARNING", "Image", "check", "is_fatal", "pixel_noise", "prepare"]
 
 MASKED_FRACTION = 0.2
 SKY_BELOW = 3.0  # median of the frame, in units of the pixel noise
@@ -90,11 +42,6 @@ class Image(NamedTuple):
     )  # (size, size, band) float32, survey's zero point; fatal: do not use
     shift: float  # the file's centre in the crop's coordinates, x and y alike [arcsec]
     flags: dict[str, str]  # flag -> message
-
-
-def is_fatal(flags: Iterable[str]) -> bool:
-    """Whether any of the flags forbids an image; one that is not known does."""
-    return any(flag not in WARNING for flag in flags)
 
 
 def prepare(cutout: Cutout, survey: Any) -> Image:
@@ -145,8 +92,10 @@ def prepare(cutout: Cutout, survey: Any) -> Image:
         for band, want in zip(survey.bands, zero_points, strict=True)
     ]
     pixels = np.stack([_times(*pair) for pair in zip(planes, factors, strict=True)], -1)
-    flags |= check(pixels, survey)
-    flags |= _noise_mask(cutout, survey.bands, window)
+    for flag, text in check(pixels, survey).items():
+        note(flags, flag, text)
+    for flag, text in _bad_pixels(cutout, survey.bands, window).items():
+        note(flags, flag, text)
     return Image(pixels, 0.5 * scale * ((ny - size) % 2), flags)
 
 
@@ -303,18 +252,30 @@ def _check_alignment(
     return {"shifted_band": "; ".join(texts)} if texts else {}
 
 
-def _noise_mask(cutout: Cutout, bands: Sequence[str], window: Any) -> dict[str, str]:
-    """Count bad pixels in the noise planes: a huge, a non-positive or no value."""
-    for band in bands:
-        plane = cutout.noise.get(band.upper(), cutout.noise.get(""))
-        if plane is None or plane.shape != cutout.bands[band.upper()].shape:
-            continue
-        noise = plane[window]
-        good = np.isfinite(noise) & (noise > 0)
-        good &= noise < 1e4 * np.median(noise[good]) if good.any() else good
-        if (bad := 1 - good.mean()) > MASKED_FRACTION:
-            return {"masked": f"{band} {bad:.0%} in its noise plane"}
+def _bad_pixels(cutout: Cutout, bands: Sequence[str], window: Any) -> dict[str, str]:
+    """Count what mask and noise say is bad: a huge, a non-positive or no noise."""
+    for band in map(str.upper, bands):
+        bad = np.zeros(cutout.bands[band].shape, bool)
+        told = []
+        for name, planes in (("mask", cutout.mask), ("noise plane", cutout.noise)):
+            plane = planes.get(band, planes.get(""))
+            if plane is None:
+                continue
+            if plane.shape != bad.shape:
+                text = f"{name} of {band} is {plane.shape}, its image {bad.shape}"
+                return {"band_shape": f"{text}: cut both to the same pixels"}
+            bad |= plane if name == "mask" else _without_noise(plane, window)
+            told.append(name)
+        if (share := bad[window].mean()) > MASKED_FRACTION:
+            return {"masked": f"{band} {share:.0%} in its {' and '.join(told)}"}
     return {}
+
+
+def _without_noise(noise: np.ndarray, window: Any) -> np.ndarray:
+    good = np.isfinite(noise) & (noise > 0)
+    if good[window].any():
+        good &= noise < 1e4 * np.median(noise[window][good[window]])
+    return ~good
 
 
 def _factor(band: str, have: float | None, want: float, flags: dict[str, str]) -> float:
