@@ -39,6 +39,18 @@ BITS = {
 """Bits of one release; other files number them otherwise."""
 
 
+TURNS = {  # how a plane may be stored, and its steps (x, y) in the plane as it was
+    "as it is": (lambda a: a, ((1, 0), (0, 1))),
+    "upside down": (lambda a: a[::-1], ((1, 0), (0, -1))),
+    "mirrored": (lambda a: a[:, ::-1], ((-1, 0), (0, 1))),
+    "half a turn": (lambda a: a[::-1, ::-1], ((-1, 0), (0, -1))),
+    "transposed": (lambda a: a.T, ((0, 1), (1, 0))),
+    "a quarter left": (lambda a: a.T[::-1], ((0, -1), (1, 0))),
+    "a quarter right": (lambda a: a.T[:, ::-1], ((0, 1), (-1, 0))),
+    "transposed back": (lambda a: a.T[::-1, ::-1], ((0, -1), (-1, 0))),
+}
+
+
 class Target(NamedTuple):
     """One object that was ordered."""
 
@@ -202,6 +214,25 @@ def cutout(image, band, ra, dec, bits=BITS, planes="IMV", named=True, **_):
             hdu.header["EXTTYPE"] = hdu.header["EXTNAME"] = kind
         hdus.append(hdu)
     return fits.HDUList(hdus)
+
+
+def stored(hdu, how):
+    """The HDU with its plane stored in another way, and a WCS that says so, if any."""
+    change, matrix = TURNS[how]
+    header, (ny, nx) = hdu.header.copy(), hdu.data.shape
+    after = np.ascontiguousarray(change(hdu.data))
+    if "CD1_1" in header:
+        # a step here is matrix @ step there; the middle stays where it is
+        m = np.array(matrix)
+        cd = np.array([[header[f"CD{i}_{j}"] for j in (1, 2)] for i in (1, 2)]) @ m
+        off = [header["CRPIX1"] - (nx + 1) / 2, header["CRPIX2"] - (ny + 1) / 2]
+        off = m.T @ off + (np.array(after.shape[::-1]) + 1) / 2
+        for i in (1, 2):
+            header[f"CRPIX{i}"] = float(off[i - 1])
+            for j in (1, 2):
+                header[f"CD{i}_{j}"] = float(cd[i - 1, j - 1])
+    kind = fits.PrimaryHDU if isinstance(hdu, fits.PrimaryHDU) else fits.ImageHDU
+    return kind(after, header)
 
 
 def spectra(path, targets, seed=0, **columns):

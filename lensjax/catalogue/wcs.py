@@ -164,11 +164,12 @@ def _cards(header: fits.Header) -> dict[str, str]:
 @lru_cache(32)  # an object's bands mostly share it, and wcslib takes a millisecond
 def _grid(text: str, shape: tuple[int, ...]) -> Grid | None:
     header = fits.Header.fromstring(text)
-    undefined = fits.card.Undefined
-    values = {k: v for k, v in header.items() if not isinstance(v, undefined)}
+    values = {key: value for key, value in header.items() if value is not None}
     types = [str(value) for key, value in values.items() if key[:5] == "CTYPE"]
     if not any(map(_SKY.fullmatch, types)):
         return None
+    for key in set(header) - set(values):  # without a value wcslib stumbles over it
+        del header[key]
     for key in filter(_NUMBER.fullmatch, values):
         value = values[key]
         if isinstance(value, bool | str) or not math.isfinite(value):
