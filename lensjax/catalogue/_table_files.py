@@ -64,7 +64,8 @@ def _opened(path: Path) -> Columns:
     with open(path, "rb") as file:
         head = file.read(8)
     if name.endswith((".parquet", ".pq")) or head.startswith(b"PAR1"):
-        return _arrow(str(path), pq.read_table(path, partitioning=None))
+        with pq.ParquetFile(path) as file:
+            return _arrow(str(path), file.read())
     if re.search(r"\.fits?(\.gz)?$", name) or head == b"SIMPLE  ":
         return _columns(str(path), _astropy(path, "fits"))
     if head.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ")):
@@ -213,7 +214,7 @@ def _text(path: str, text: str) -> Columns:
 
 
 def _is_comment(line: str) -> bool:
-    return line.startswith("#")
+    return line.startswith("#") and not line.startswith("#N/A")  # Excel's blank
 
 
 def _separator(line: str) -> str:
@@ -256,5 +257,5 @@ def _below_dashes(rows: list[list[str]]) -> list[list[str]]:
 def _fitted(row: list[str], width: int, number: int) -> list[str]:
     """A row without the blank cells beyond the heading's."""
     if len(row) < width or any(row[width:]):
-        raise ValueError(f"row {number} has {len(row)} cells, the heading {width}")
+        raise ValueError(f"row {number} has {len(row)} cells, the heading has {width}")
     return row[:width]

@@ -62,9 +62,9 @@ DISPERSION = Range("velocity dispersions", 50, 600, " km/s", _NINES)  # early ty
 NOISE_VAR = Range("noise variances", 0, 1e12, "", (*_NINES, 999, 999.9, 9999))
 CONFIDENCE = Range("confidences", 0, 9)  # grades, the largest being the best
 
-# of positions; but 9.9 and 9.99, which these may well be
+# of positions: 99.9, 9.999 and their like; but 9.9 and 9.99, which these may well be
 _NO_ANGLES = [
-    10.0**k - 10.0**-d for k in range(1, 6) for d in range(6) if k > 1 or d > 2
+    10.0**k - 10.0**-d for k in range(1, 6) for d in range(7 - k) if k > 1 or d > 2
 ]
 
 
@@ -139,7 +139,7 @@ def numbers(table: Columns, *names: str) -> np.ndarray:
     if column.dtype.kind in "iufb":
         return np.where(blank, np.nan, column.data.astype(float))
     text = np.where(blank, "nan", column.data)
-    if table.decimal != ".":
+    if table.decimal != "." and len(text):  # of nothing, an error to numpy
         text = np.char.replace(text, table.decimal, ".")
     try:
         if not (np.char.find(text, "_") >= 0).any():  # 1_000 is a number to Python
@@ -191,7 +191,7 @@ def positions(
         raise ValueError(
             f"{table.path}: {name} is {value:g} in row {row + 1}: {remedy}"
         )
-    x, y = np.where(known, x % 360, np.nan), np.where(known, y, np.nan)
+    x, y = np.where(known, x, np.nan) % 360, np.where(known, y, np.nan)
     good = x[known]
     if len(good) > 1 and good.max() < 24 and np.ptp(good) > 1:
         return x, y, "no ra is above 24: if they are hours, multiply them by 15"
