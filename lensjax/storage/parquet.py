@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import tempfile
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def write(table: Table, out: str | os.PathLike, overwrite: bool = False) -> None
     """
     check_writable(out, overwrite)
     out, data = Path(out), _arrow(table)
-    temporary = out.parent / f".lensjax-{os.getpid()}-{out.name}"
+    temporary = out.parent / f".lensjax-{secrets.token_hex(4)}-{out.name}"
     try:
         pq.write_table(data, temporary)
         os.replace(temporary, out)
@@ -65,6 +66,8 @@ def read(path: str | os.PathLike) -> Table:
     Text is a column of objects.  Nulls come back masked, above nan, 0, False or "".
     Raises ValueError for any other file, FileNotFoundError where there is none.
     """
+    if os.path.isdir(path):
+        raise ValueError(f"{path} is a folder: name the file in it")
     try:
         data = pq.read_table(path, partitioning=None)
     except (pa.ArrowException, OSError) as error:
@@ -103,7 +106,8 @@ def _column(data: pa.ChunkedArray, about: dict[str, str]) -> Column:
     values = values.astype(about.get("dtype", values.dtype))
     facts = {"unit": about.get("unit"), "description": about.get("description")}
     if blank.any():
-        return MaskedColumn(values, mask=blank, **facts)
+        fill = np.nan if values.dtype.kind == "f" else None  # 1e20 otherwise
+        return MaskedColumn(values, mask=blank, fill_value=fill, **facts)
     return Column(values, **facts)
 
 
@@ -171,9 +175,15 @@ def _array(name: str, column: Column) -> tuple[pa.Array, np.dtype]:
 
 def _cells(cells: list) -> pa.Array:
     """Text, or what else the objects of a column all are; None is null."""
+    if any(isinstance(cell, str) for cell in cells):
+        # beside text nan is what others write for None
+        cells = [None if isinstance(c, float) and c != c else c for c in cells]
     if all(cell is None or isinstance(cell, str) for cell in cells):
         return pa.array(cells, pa.string())
-    array = pa.array(cells)
+    try:
+        array = pa.array(cells)
+    except OverflowError:  # ids above 2^63
+        array = pa.array(cells, pa.uint64())
     if pa.types.is_nested(array.type) or pa.types.is_decimal(array.type):
         raise TypeError(f"it holds {array.type}")
     return array
