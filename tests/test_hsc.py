@@ -7,6 +7,7 @@ import hsc_archive as archive
 import numpy as np
 import pytest
 from astropy import units
+from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.table import Table
 from astropy.wcs import WCS
@@ -596,6 +597,181 @@ def test_only_without_a_wcs_the_pixels_tell_whether_bands_are_shifted(one):
         edit(one.bands[band], card("CTYPE1", "LINEAR", 1))
         edit(one.bands[band], card("CTYPE2", "LINEAR", 1))
     assert list(hsc.read(one, HSC).flags) == ["no_wcs", "shifted_band"]
+
+
+# --- the same orientation -------------------------------------------------------------
+
+OTHERS = [how for how in archive.TURNS if how != "as it is"]
+ODD_STAR = archive.profile(41, 3.0, 0.4, 0.4, 0.0, 0.0, 1.5).astype("f4")
+
+
+def restore(files, band, how, planes=("IMAGE", "MASK", "VARIANCE", "PSF"), wcs=True):
+    """Store a band's planes in another way; without `wcs` the image alone has one."""
+
+    def change(hdus):
+        for k, hdu in enumerate(hdus[1:], start=1):
+            if not wcs and hdu.name != "IMAGE":
+                for key in ("CTYPE1", "CTYPE2", "CD1_1", "CD2_2"):
+                    del hdu.header[key]
+            if hdu.name in planes:
+                hdus[k] = archive.stored(hdu, how)
+
+    edit(files.bands[band], change)
+    if "PSF" in planes:
+        with fits.open(files.psf[band], memmap=False) as hdus:
+            psf = archive.stored(hdus[0], how)
+        psf.writeto(files.psf[band], overwrite=True)
+
+
+def ill(hdus):
+    """Bad, suspect and negative pixels that no turn leaves where they are."""
+    hdus["MASK"].data[45, 30:40] |= 1 << archive.BITS["SAT"]
+    hdus["MASK"].data[:, 30:36] |= 1 << archive.BITS["CLIPPED"]
+    hdus["VARIANCE"].data[70, 40:43] = -1
+
+
+def assert_same(galaxy, expected):
+    for name in ("ra", "dec", "image", "background"):
+        np.testing.assert_allclose(
+            getattr(galaxy, name), getattr(expected, name), rtol=1e-6, err_msg=name
+        )
+    np.testing.assert_allclose(galaxy.psf, expected.psf, atol=1e-6)
+    for flag in ("suspect_pixels", "bad_variance"):
+        assert galaxy.flags[flag] == expected.flags[flag]
+
+
+@pytest.mark.parametrize("how", OTHERS)
+@pytest.mark.parametrize("odd", ["R", "I", "GRI"])
+@pytest.mark.parametrize("wcs", [True, False])
+def test_bands_stored_otherwise_are_turned_with_all_that_is_theirs(one, how, odd, wcs):
+    for band in "GRIZ":
+        edit(one.bands[band], ill)
+        kernel(one, ODD_STAR, band)
+    expected = hsc.read(one, HSC)
+    for band in odd:
+        restore(one, band, how, wcs=wcs)
+    galaxy = hsc.read(one, HSC)
+    assert_same(galaxy, expected)
+    assert set(galaxy.flags) == {*expected.flags, "aligned"}
+    assert all(f"{band} " in galaxy.flags["aligned"] for band in odd)
+
+
+def test_planes_go_by_their_own_wcs_where_they_have_one(one):
+    edit(one.bands["R"], ill)
+    kernel(one, ODD_STAR, "R", **archive.wcs(150.0, 2.0, 41))
+    expected = hsc.read(one, HSC)
+    for planes in (["IMAGE"], ["MASK", "PSF"]):
+        restore(one, "R", "a quarter left", planes)
+        assert_same(hsc.read(one, HSC), expected)
+
+
+def test_a_band_that_is_turned_and_cut_elsewhere_comes_to_the_same_pixels(one):
+    def cut(hdus):
+        for k, hdu in enumerate(hdus[1:], start=1):
+            hdu.data = hdu.data[4:-1, 3:].copy()
+            hdu.header["CRPIX1"] -= 3
+            hdu.header["CRPIX2"] -= 4
+            hdus[k] = archive.stored(hdu, "transposed")
+
+    for band in "IZ":
+        edit(one.bands[band], cut)
+    galaxy = hsc.read(one, HSC)
+    # the crop is about the middle of what is left of the detection band
+    assert list(galaxy.flags) == ["aligned", "small_cutout"]
+    image = np.stack([fits.getdata(one.bands[b], "IMAGE") for b in "GR"], -1)
+    rows, columns = slice(21 + 4, 21 + 4 + 72), slice(22 + 3, 22 + 3 + 72)
+    np.testing.assert_array_equal(galaxy.image[..., :2], image[rows, columns])
+    light = galaxy.image[..., [1, 2]].reshape(-1, 2).T
+    assert np.corrcoef(light)[0, 1] > 0.95
+
+
+@pytest.mark.parametrize("how", OTHERS)
+def test_bands_that_are_all_stored_alike_stay_so_and_are_flagged(one, how):
+    expected = planes(one)
+    for band in "GRIZ":
+        restore(one, band, how)
+    galaxy = hsc.read(one, HSC)
+    assert list(galaxy.flags) == ["orientation"]
+    for k in range(4):
+        turned = archive.TURNS[how][0](expected[..., k])
+        np.testing.assert_array_equal(galaxy.image[..., k], turned)
+
+
+@pytest.mark.parametrize("degrees", [2, 45, 135])
+def test_a_band_between_quarter_turns_is_refused(one, degrees):
+    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+
+    def rotate(hdus):
+        for hdu in hdus[1:]:
+            cards = zip(
+                ("CD1_1", "CD1_2", "CD2_1", "CD2_2"), (-c, s, s, c), strict=True
+            )
+            hdu.header.update({key: v * 0.168 / 3600 for key, v in cards})
+            hdu.header.update(CRVAL1=149.95, CRVAL2=2.2, CRPIX1=60.5, CRPIX2=60.5)
+
+    edit(one.bands["R"], rotate)
+    flag, text = refused(one)
+    assert flag == "band_grid" and "band R" in text and "pixels of I" in text
+
+
+@pytest.mark.parametrize("bands", ["R", "I", "GRZ"])
+def test_a_band_without_wcs_beside_others_is_refused(one, bands):
+    for band in bands:
+        edit(one.bands[band], card("CTYPE1", "LINEAR", 1))
+        edit(one.bands[band], card("CTYPE2", "LINEAR", 1))
+    flag, text = refused(one)
+    assert flag == "band_grid" and f"band {', '.join(bands)} has no WCS" in text
+
+
+def test_a_wcs_in_the_primary_header_counts(one):
+    expected = hsc.read(one, HSC)
+
+    def move(hdus):
+        for hdu in hdus[1:]:
+            cards = {
+                k: hdu.header.pop(k)
+                for k in archive.wcs(150, 2, SIDE)
+                if k in hdu.header
+            }
+            hdu.header["INHERIT"] = True
+        hdus[0].header.update(cards)
+
+    for band in "GR":
+        edit(one.bands[band], move)
+    galaxy = hsc.read(one, HSC)
+    assert galaxy.flags == {} and galaxy.ra == expected.ra
+    np.testing.assert_array_equal(galaxy.image, expected.image)
+
+
+def test_galactic_axes_give_equatorial_positions(one):
+    expected = hsc.read(one, HSC)
+    place = SkyCoord(expected.ra, expected.dec, unit="deg").galactic
+
+    def galactic(hdus):
+        cards = {"CTYPE1": "GLON-TAN", "CTYPE2": "GLAT-TAN"}
+        cards |= {"CRVAL1": place.l.deg, "CRVAL2": place.b.deg}
+        for hdu in hdus[1:]:
+            hdu.header.update(cards, CRPIX1=60.5, CRPIX2=60.5)
+
+    each(one, galactic)
+    galaxy = hsc.read(one, HSC)
+    assert list(galaxy.flags) == ["orientation"]
+    assert galaxy.ra == pytest.approx(expected.ra, abs=1e-8)
+    assert galaxy.dec == pytest.approx(expected.dec, abs=1e-8)
+
+
+def test_a_wcs_without_position_and_one_that_pixscale_contradicts(one):
+    each(one, card("CRVAL2", None, 1))
+    galaxy = hsc.read(one, HSC)
+    assert list(galaxy.flags) == ["no_wcs"] and "CRVAL2" in galaxy.flags["no_wcs"]
+    assert np.isnan(galaxy.ra) and np.isnan(galaxy.dec)
+    edit(one.bands["R"], card("PIXSCALE", 0.2, 0))
+    flag, text = refused(one)
+    assert flag == "pixel_scale" and "PIXSCALE = 0.2, but the WCS has 0.168" in text
+    edit(one.bands["R"], card("PIXSCALE", 0.168, 0))
+    edit(one.bands["R"], card("CD1_1", 0.0, 1))
+    flag, text = refused(one)
+    assert flag == "pixel_scale" and "not square" in text
 
 
 # --- PSFs -----------------------------------------------------------------------------
