@@ -5,10 +5,13 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from astropy.io import fits
+from astropy.table import Table
 
-from lensjax.catalogue import plain, split
+from lensjax.catalogue import _plain_tables, plain, split
 from lensjax.survey import DES, EUCLID, HSC
 
 DATA = Path(os.environ.get("LENSJAX_DATA", Path(__file__).parents[2] / "shared/data"))
@@ -55,6 +58,15 @@ SOURCES = """id,file,z,hsc_g,hsc_r,hsc_i,hsc_z
 s1,sources/s1.fits,1.5,25.0,24.8,24.5,24.4
 s2,sources/s2.fits,2.5,24.0,24.0,23.9,23.9
 """
+
+NEVER = ["-99", "99", "999", "-9999", "-9.999", "99.99", "1e20", "-1e30", "0", "inf"]
+LENS_HEAD, *LENS_ROWS = LENSES.splitlines()
+SOURCE_HEAD, *SOURCE_ROWS = SOURCES.splitlines()
+
+
+def table_of(path, head, *rows):
+    path.write_text("\n".join([head, *rows]))
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -120,15 +132,11 @@ def test_unknown_redshifts_and_impossible_dispersions_are_unknown(good):
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "850", "nan", ""])
-def test_a_failed_fit_is_no_dispersion(folder, value):
-    edit(folder / "lenses.csv", "0.4,250", f"0.4,{value}")
-    (folder / "lenses.csv").write_text(
-        "\n".join((folder / "lenses.csv").read_text().splitlines()[:2])
-    )
+def test_a_failed_fit_is_no_dispersion(tmp_path, value):
     notes = []
-    names, psfs = psfs_of(folder)
-    _, lenses = plain._read_lenses(folder / "lenses.csv", SURVEY, names, psfs, notes)
-    assert np.isnan(lenses.vdisp).all() and np.isfinite(lenses.z).all()
+    path = table_of(tmp_path / "l.csv", LENS_HEAD, f"a,a.fits,0.4,{value}")
+    rows = _plain_tables.lenses(path, notes)
+    assert np.isnan(rows.vdisp).all() and rows.z.tolist() == [0.4]
     assert any("taken for unknown" in note for note in notes) == (
         value not in ("", "nan")
     )
@@ -196,6 +204,148 @@ def test_a_source_without_what_it_needs_is_left_out(folder, old, new, words):
     ids, sources, _, notes = sources_of(folder)
     assert ids == ("s2",) and len(sources.z) == 1
     assert len(notes) == 1 and "source s1 is left out" in notes[0] and words in notes[0]
+
+
+# --- tables ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", NEVER)
+def test_a_placeholder_for_a_magnitude_leaves_the_source_out(tmp_path, value):
+    for k, name in enumerate(("hsc_g", "hsc_r", "hsc_i", "hsc_z")):
+        cells = SOURCE_ROWS[0].split(",")
+        cells[3 + k] = value
+        path = table_of(
+            tmp_path / "s.csv", SOURCE_HEAD, ",".join(cells), *SOURCE_ROWS[1:]
+        )
+        for survey in (HSC, DES):
+            rows = _plain_tables.sources(path, survey, [])
+            why = f"it has no {survey.name} magnitudes to colour it with: {name} is "
+            assert rows.lacks[0].startswith(why) and rows.lacks[1] == ""
+            assert np.isnan(rows.mag[0, k]) and np.isfinite(rows.mag[1]).all()
+
+
+@pytest.mark.parametrize("value", NEVER)
+def test_a_placeholder_for_a_sources_redshift_leaves_it_out(tmp_path, value):
+    bad = SOURCE_ROWS[0].replace("1.5", value)
+    path = table_of(tmp_path / "s.csv", SOURCE_HEAD, bad, SOURCE_ROWS[1])
+    assert _plain_tables.sources(path, HSC, []).lacks == [
+        f"its redshift is {float(value):g}",
+        "",
+    ]
+
+
+@pytest.mark.parametrize("value", NEVER)
+def test_a_placeholder_of_a_lens_is_unknown_and_noted(tmp_path, value):
+    notes = []
+    first = f"a,a.fits,{value},{value}"
+    path = table_of(tmp_path / "l.csv", LENS_HEAD, first, "b,b.fits,0.5,250")
+    rows = _plain_tables.lenses(path, notes)
+    np.testing.assert_array_equal(rows.z, [np.nan, 0.5])
+    np.testing.assert_array_equal(rows.vdisp, [np.nan, 250])
+    for note, what in zip(notes, ("redshifts", "velocity dispersions"), strict=True):
+        assert (
+            note.startswith(f"1 {what} outside") and f"a has {float(value):g}" in note
+        )
+
+
+@pytest.mark.parametrize("value", [*NEVER, "nan", ""])
+def test_a_placeholder_for_the_noise_is_as_none(folder, value):
+    without = sources_of(folder)[1]
+    table_of(
+        folder / "sources.csv",
+        SOURCE_HEAD + ",noise_var",
+        f"{SOURCE_ROWS[0]},{value}",
+        SOURCE_ROWS[1] + ",",
+    )
+    ids, sources, _, notes = sources_of(folder)
+    assert ids == ("s1", "s2")
+    np.testing.assert_array_equal(sources.image, without.image)
+    assert np.isfinite(sources.flux).all()
+    assert [("noise variances" in n and "s1 has " in n) for n in notes] == [True] * (
+        value not in ("nan", "")
+    )
+
+
+def test_a_noise_that_the_stamp_cannot_have_is_unknown():
+    plane = source_plane(0)
+    assert plain._noise(plane, 1e-4) == pytest.approx(0.01)
+    assert plain._noise(plane, 2 * plane.var()) > 0  # estimated too high
+    assert np.isnan([plain._noise(plane, v) for v in (98.0, 1e4, np.nan)]).all()
+
+
+@pytest.mark.parametrize("blank", ["", "--", "null", " N/A"])
+def test_a_blank_id_or_file_leaves_its_row_out_and_names_it(tmp_path, blank):
+    notes = []
+    rows = ["a,a.fits,0.4,250", f"b,{blank},0.5,250", f"{blank},c.fits,0.6,250"]
+    found = _plain_tables.lenses(table_of(tmp_path / "l.csv", LENS_HEAD, *rows), notes)
+    assert found.id.tolist() == ["a"] and found.file == [tmp_path / "a.fits"]
+    assert found.z.tolist() == [0.4]
+    assert notes == [
+        "lens b is left out: its file is blank",
+        "row 3 of l.csv is left out: its id is blank",
+    ]
+    with pytest.raises(ValueError, match="no lens has an id and a file: row 1 of"):
+        path = table_of(tmp_path / "l.csv", LENS_HEAD, rows[2])
+        _plain_tables.lenses(path, [])
+
+
+def test_a_blank_psf_is_given_by_the_id(folder):
+    rows = ["007,lenses/a.fits,psfs/two.fits", "b,lenses/b.fits,", "c,lenses/c.fits,--"]
+    table_of(folder / "lenses.csv", "id,file,psf", *rows)
+    notes = []
+    names, psfs = psfs_of(folder)
+    _, lenses = plain._read_lenses(folder / "lenses.csv", SURVEY, names, psfs, notes)
+    assert lenses.psf[0] == names.index("two.fits")
+    assert notes == ["2 lenses whose psf is blank are given one of 2 PSFs by its id"]
+
+
+def test_other_formats_of_the_tables_make_the_same_catalogue(folder, good):
+    table = Table.read(folder / "lenses.csv", converters={"id": str})
+    (folder / "lenses.csv").unlink()
+    data = {name: table[name].tolist() for name in table.colnames}
+    pq.write_table(pa.table(data), folder / "lenses.parquet")
+    text = "\ufeff" + SOURCES.replace(",", "\t").replace("\n", "\r\n")
+    (folder / "sources.csv").unlink()
+    (folder / "sources.tsv").write_bytes(text.encode())
+    plain.check(folder)
+    _, listing = plain.read(folder, SURVEY)
+    assert listing.fingerprint == good[1].fingerprint
+    assert listing.notes == good[1].notes
+
+
+def test_two_tables_of_one_name_are_refused(folder):
+    (folder / "lenses.fits").write_bytes(b"")
+    for way in (plain.check, lambda folder: plain.read(folder, SURVEY)):
+        with pytest.raises(ValueError, match="has lenses.csv and lenses.fits: keep"):
+            way(folder)
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        (["a,a.fits,0.4"], "row 1 has 3 cells, the heading has 4"),
+        (["1.2e18,a.fits,0.4,250"], "column id holds floats"),
+        (["a,a.fits,high,250"], "column z has 'high' in row 1"),
+        ([], "lists no objects"),
+    ],
+)
+def test_a_table_that_says_too_little_is_refused(tmp_path, rows, words):
+    path = table_of(tmp_path / "lenses.csv", LENS_HEAD, *rows)
+    with pytest.raises(ValueError, match=f"lenses.csv.*{words}"):
+        _plain_tables.lenses(path, [])
+
+
+def test_each_warning_of_the_lenses_is_counted(folder):
+    for k, name in enumerate("ab"):
+        planes = lens_planes(k)
+        for plane in planes.values():
+            plane[0] = 0
+        save(folder / f"lenses/{name}.fits", planes, 0.168)
+    notes = _said(folder, SURVEY, 0)
+    assert any(note.startswith("2 of 3 lenses: ") for note in notes)
+
+
+# --- stamps ---------------------------------------------------------------------------
 
 
 def test_a_source_may_come_with_other_bands_beside_its_own(folder):

@@ -53,6 +53,36 @@ def test_rows_without_a_redshift_are_left_out_and_counted(tmp_path, z):
     assert counts == {"redshift unknown, or zero or less": 1}
 
 
+@pytest.mark.parametrize("kind", ["csv", "tsv", "fits", "ecsv"])
+@pytest.mark.parametrize("z", [99, 99.99, 999, 1e20, -99, -1e30, 9.999])
+def test_placeholders_are_no_redshifts_in_any_format(tmp_path, kind, z):
+    found, counts = read(tmp_path / f"z.{kind}", [row(1, float(z)), row(2)])
+    assert found.id.tolist() == ["2"]
+    above = z > 12
+    reason = "redshift above 12" if above else "redshift unknown, or zero or less"
+    assert counts == {reason: 1}
+
+
+@pytest.mark.parametrize("confidence", [99, -99, 999, 1e20])
+def test_placeholders_are_no_confidence(tmp_path, confidence):
+    rows = [row(1, confidence=float(confidence)), row(2, confidence=3.0)]
+    found, counts = read(tmp_path / "z.csv", rows)
+    assert found.id.tolist() == ["2"]
+    assert counts == {"confidence below 2, or unknown": 1}
+
+
+@pytest.mark.parametrize(
+    "place", [(-99, -99), (99, 99), (-9999, DEC), (RA, 99), (0, 0)]
+)
+def test_placeholders_are_no_positions(tmp_path, place):
+    ra, dec = map(float, place)
+    found, counts = read(tmp_path / "z.csv", [row(1, ra=ra, dec=dec), row(2)])
+    assert found.id.tolist() == ["2"] and counts == {"without a position": 1}
+    text = [row(1, ra="-99", dec="-99"), row(2, ra="03 32 39", dec="-27 47 29")]
+    found, counts = read(tmp_path / "y.csv", text)
+    assert found.id.tolist() == ["2"] and counts == {"without a position": 1}
+
+
 def test_every_other_reason_is_counted_too(tmp_path):
     rows = [
         row(1),
@@ -160,6 +190,13 @@ def test_a_table_without_rows_is_valid_and_empty(tmp_path):
     for name in ("z.csv", "z.tsv"):
         found, counts = read(tmp_path / name, [])
         assert len(found.id) == len(found.z) == 0 and counts == {}
+
+
+@pytest.mark.parametrize("name", ["z.csv", "z.tsv"])
+def test_a_ragged_row_is_refused_with_its_number(tmp_path, name):
+    path = hudf_mosaic.write_table(tmp_path / name, [row(1), row(2)[:3]], VIZIER)
+    with pytest.raises(ValueError, match=f"{name}.*row 2 has 3 cells"):
+        read_redshifts(path)
 
 
 @pytest.mark.parametrize("name", ["z.csv", "z.tsv", "z.fits", "z.ecsv"])

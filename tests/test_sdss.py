@@ -169,6 +169,54 @@ def test_what_cannot_be_used_is_left_out_and_counted(
     np.testing.assert_allclose(spectra.vdisp, [180, 320])
 
 
+PLACE = "with a blank id, position or zWarning"
+UNKNOWN = "with a velDisp or velDispErr that stands for unknown, such as 99 or 999"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        *(({"z": z}, "with a redshift above 12") for z in (99, 99.99, 999, 1e20)),
+        *(({"z": z}, "without a positive redshift") for z in (-99, 9.999, -1e30)),
+        *(({"velDispErr": e}, UNKNOWN) for e in (99, 99.99, 999, 9999, 1e20)),
+        *(({"velDispErr": e}, FAILED) for e in (-99, -9.999, -1e30)),
+        *(({"velDisp": v}, UNKNOWN) for v in (99, 99.9)),
+        *(({"velDisp": v}, HIGH) for v in (999, 9999, 1e20)),
+        *(({"velDisp": v}, LOW) for v in (-99, -9999, -9.999)),
+        *(({"ra": v, "dec": v}, PLACE) for v in (-99, 99, -9999, 1e20, 0)),
+        ({"dec": 99.0}, PLACE),
+        ({"ra": -9999.0}, PLACE),
+        ({"zWarning": -99}, "with zWarning other than 0"),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["csv", "fits"])
+def test_placeholders_are_left_out_and_counted(tmp_path, suffix, change, reason):
+    table = rows()
+    for name, value in change.items():
+        table[name][1] = value
+    WRITERS[suffix](table, tmp_path / f"a.{suffix}")
+    spectra, counts = sdss.read(tmp_path / f"a.{suffix}")
+    assert counts == {reason: 1}
+    assert list(spectra.id) == [str(BIG), str(BIG + 2)]
+
+
+@pytest.mark.parametrize("warning", [[False, True, False], ["False", "true", "F"]])
+def test_a_warning_may_be_true_or_false(warning):
+    spectra, counts = sdss.read(rows(zWarning=warning))
+    assert counts == {"with zWarning other than 0": 1} and len(spectra.id) == 2
+
+
+def test_big_endian_columns_of_a_table_in_memory_are_read():
+    table = rows(specObjID=np.array([BIG, BIG + 1, BIG + 2], ">u8"))
+    for name in ("ra", "dec", "z", "velDisp"):
+        table[name] = np.asarray(table[name]).astype(">f4")
+    spectra, counts = sdss.read(table)
+    assert counts == {} and spectra.id.tolist() == [str(BIG + k) for k in range(3)]
+    assert spectra.z.dtype.isnative and list(sdss.match([150.01], [2.0], spectra)) == [
+        1
+    ]
+
+
 def test_the_limits_themselves_can_be_used(tmp_path):
     spectra, counts = sdss.read(rows(velDisp=[70.0, 600.0, 200.0]))
     assert counts == {} and len(spectra.id) == 3

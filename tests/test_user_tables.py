@@ -11,7 +11,7 @@ from astropy.io import fits
 from astropy.table import MaskedColumn, QTable, Table
 from astropy.time import Time
 
-from lensjax.catalogue import user_tables
+from lensjax.catalogue import hsc_lists, user_tables
 from lensjax.catalogue.user_tables import DISPERSION, MAGNITUDE, NOISE_VAR, REDSHIFT
 
 IDS = ["007", "b", "c,d"]
@@ -383,3 +383,15 @@ def test_a_table_in_other_units_is_refused(rows, words):
 def test_a_table_of_placeholders_alone_is_no_table_in_other_units():
     assert np.isnan(place((-99, -99), (99, 99), (0, 0))).all()
     assert place((360.0, 1.0))[0].tolist() == [0.0]
+
+
+@pytest.mark.parametrize("bad", [(-99.0, -99.0), (150.0, 99.0), (-9999.0, 2.0)])
+def test_no_cutout_is_ordered_of_a_placeholder(tmp_path, bad):
+    rows = [(150.0, 2.0), (151.0, 2.0), bad]
+    table = Table({"id": ["a", "b", "c"], "ra": [r[0] for r in rows]})
+    table["dec"] = [r[1] for r in rows]
+    with pytest.raises(ValueError, match="no place on the sky in row 3 .id 'c'"):
+        hsc_lists.upload_list(tmp_path / "lists", table)
+    assert not (tmp_path / "lists").exists()
+    cutouts, _ = hsc_lists.upload_list(tmp_path / "lists", table[:2])
+    assert len(cutouts.read_text().splitlines()) == 9

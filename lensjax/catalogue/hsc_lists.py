@@ -50,7 +50,9 @@ def upload_list(
     ):
         if bad.any():
             row = int(np.argmax(bad))
-            raise ValueError(f"{table.path}: {text} in row {row + 1} (id {ids[row]!r})")
+            raise ValueError(
+                f"{table.path}: {text} in row {row + 1} (id {str(ids[row])!r})"
+            )
     if odd:
         warnings.warn(f"{table.path}: {odd}", stacklevel=2)
     size = f"{half_size:g}asec"
