@@ -28,9 +28,10 @@ _of_position = units.convert(x="arcsec", y="arcsec", core="arcsec")
 
 def without_shear(sie: SIE) -> Lens:
     """Lens of an SIE, or of arrays of them, with a shear of zero in the same shape."""
-    dtype = jnp.result_type(float, sie.theta_E)
-    # two arrays: one buffer in two fields could not be donated
-    return Lens(sie, Shear(*(jnp.zeros_like(sie.theta_E, dtype) for _ in "12")))
+    theta_E = jnp.asarray(sie.theta_E)
+    # of theta_E, so that it is spread over devices likewise; and two arrays, for one
+    # buffer in two fields could not be donated
+    return Lens(sie, Shear(0.0 * theta_E, 0.0 * theta_E))
 
 
 @_of_position

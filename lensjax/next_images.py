@@ -52,10 +52,12 @@ def predict(
     times = images.arrival_times(model, found, beta_x, beta_y, D_dt)
     distance = jnp.where(found.valid, jnp.hypot(found.x - x, found.y - y), jnp.inf)
     known = jnp.argmin(distance)
-    others = jnp.arange(SLOTS - 1)
-    others = jnp.where(others < known, others, others + 1)
-    since = times[others] - times[known]
-    return found.x[others], found.y[others], since, found.valid.sum()
+
+    def others(a):
+        return jnp.where(jnp.arange(SLOTS - 1) < known, a[:-1], a[1:])
+
+    since = others(times - times[known])
+    return others(found.x), others(found.y), since, found.valid.sum()
 
 
 @units.convert(beta_x="arcsec", beta_y="arcsec", D_dt="Mpc")

@@ -164,7 +164,7 @@ def deflect(
 @units.convert(cx="", cy="")
 def deflect_along(lens: SIE, cx: Array, cy: Array) -> tuple[Array, Array]:
     """Deflection [arcsec] in the direction what = cx + i cy, all that it depends on."""
-    return _deflect(lens, cx, cy, jnp.ones_like(cx))
+    return _deflect(lens, cx, cy, jnp.ones((), jnp.result_type(float, cx)))
 
 
 def _deflect(lens: SIE, wx: Array, wy: Array, radius2: Array) -> tuple[Array, Array]:
@@ -275,7 +275,7 @@ _ATANH = _odd_series(np.arctanh, 1 / 3, 7)
 
 
 def _evaluated(coefficients: list[float], x: Array) -> Array:
-    total = jnp.full_like(x, coefficients[-1])
+    total = coefficients[-1]
     for a in coefficients[-2::-1]:
         total = total * x**2 + a
     return x * total
@@ -339,7 +339,7 @@ def _slope(t: tuple[Array, Array], h: tuple[Array, Array]) -> tuple[Array, Array
     # the first term left out is below 1e-16 with 16 terms, 1e-8 with 8
     terms = 16 if jnp.result_type(*t) == jnp.float64 else 8
     small = t[0] ** 2 + t[1] ** 2 < 0.01
-    series = jnp.zeros_like(t[0]), jnp.zeros_like(t[1])
+    series = 0.0, 0.0
     for n in range(terms, 0, -1):
         series = _times(series, t)
         series = series[0] + (-1) ** n * n / (2 * n + 1), series[1]
