@@ -13,6 +13,7 @@ from astropy.time import Time
 
 from lensjax.catalogue import hsc_lists, user_tables
 from lensjax.catalogue.user_tables import DISPERSION, MAGNITUDE, NOISE_VAR, REDSHIFT
+from lensjax.storage import parquet
 
 IDS = ["007", "b", "c,d"]
 Z = [0.4, np.nan, 0.625]
@@ -166,7 +167,7 @@ def test_tables_without_rows_in_the_other_forms(tmp_path):
         read = user_tables.read(table)
         assert read.rows == 0 and len(user_tables.texts(read, "id")) == 0
         assert len(user_tables.numbers(read, "z")) == 0
-    assert user_tables.read(Table()) == ("the table", {}, 0, ".")
+    assert user_tables.read(Table()) == ("the table", {}, 0, ".", {})
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1"])
@@ -245,6 +246,41 @@ def test_columns_of_other_things_are_passed_over():
     table = user_tables.read(QTable(columns | {"stamp": np.zeros((1, 4))}))
     assert [*table.cells] == ["id", "vdisp"]
     assert user_tables.numbers(table, "vdisp").tolist() == [200.0]
+
+
+def with_units(tmp_path, kind):
+    made = QTable({"id": ["a"], "z": [0.5], "vdisp": [2e5] * u.m / u.s})
+    hours = u.rad if kind == "fits" else u.hourangle  # which FITS does not have
+    made["ra"], made["dec"] = [150.0] * u.deg, [np.pi / 6] * u.rad
+    made["ra"] = made["ra"].to(hours)
+    if kind == "memory":
+        return made
+    path = tmp_path / f"a.{kind}"
+    if kind == "parquet":
+        parquet.write(made, path)
+    else:
+        made.write(path)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["memory", "fits", "ecsv", "parquet"])
+def test_units_of_columns_count(tmp_path, kind):
+    table = user_tables.read(with_units(tmp_path, kind))
+    np.testing.assert_allclose(user_tables.positions(table)[:2], [[150.0], [30.0]])
+    np.testing.assert_allclose(user_tables.numbers(table, "vdisp", unit="km/s"), [200])
+    assert user_tables.numbers(table, "z", unit="") == [0.5]
+    with pytest.raises(ValueError, match="column vdisp is in m / s, not a plain num"):
+        user_tables.numbers(table, "vdisp", unit="")
+
+
+@pytest.mark.parametrize("unit", [None, "mag", u.ABmag, "no unit at all", "---"])
+def test_magnitudes_may_have_any_kind_of_magnitude_for_unit(unit):
+    table = Table({"hsc_g": [24.0]})
+    table["hsc_g"].unit = unit
+    assert user_tables.numbers(user_tables.read(table), "hsc_g", unit="mag") == [24]
+    table["hsc_g"].unit = "nJy"
+    with pytest.raises(ValueError, match="column hsc_g is in nJy, not mag"):
+        user_tables.numbers(user_tables.read(table), "hsc_g", unit="mag")
 
 
 BIG = 2**63 + 5

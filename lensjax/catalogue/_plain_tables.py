@@ -60,8 +60,9 @@ def lenses(path: Path, notes: list[str]) -> LensRows:
     """The lens galaxies of a table; ValueError, with the remedy, where it is none."""
     table, rows, ids, files = _galaxies(path, "lens", notes)
     numbers = {}
-    for name, range_ in (("z", REDSHIFT), ("vdisp_kms", DISPERSION)):
-        values = _optional(table, name)[rows]
+    columns = (("z", REDSHIFT, ""), ("vdisp_kms", DISPERSION, "km/s"))
+    for name, range_, unit in columns:
+        values = _optional(table, name, unit)[rows]
         numbers[name], odd = range_.known(values, ids)
         notes += odd
     psf = user_tables.has(table, "psf")
@@ -77,9 +78,10 @@ def lenses(path: Path, notes: list[str]) -> LensRows:
 def sources(path: Path, survey: Survey, notes: list[str]) -> SourceRows:
     """The sources of a table; ValueError, with the remedy, where it is none."""
     table, rows, ids, files = _galaxies(path, "source", notes)
-    z = user_tables.numbers(table, "z")[rows]
+    z = user_tables.numbers(table, "z", unit="")[rows]
     names, own = _magnitude_columns(table, survey)
-    given = np.stack([user_tables.numbers(table, name) for name in names], -1)[rows]
+    given = [user_tables.numbers(table, name, unit="mag")[rows] for name in names]
+    given = np.stack(given, -1)
     mag = np.where(MAGNITUDE.holds(given), given, np.nan)
     if not own:
         notes.append(f"sources have HSC's magnitudes in {survey.name}'s bands")
@@ -123,10 +125,10 @@ def _galaxies(
     return table, rows, ids[rows], [path.parent / str(file) for file in files[rows]]
 
 
-def _optional(table: Columns, name: str) -> np.ndarray:
+def _optional(table: Columns, name: str, unit: str | None = None) -> np.ndarray:
     """A column of numbers, nan where it is blank or there is no such column."""
     if user_tables.has(table, name):
-        return user_tables.numbers(table, name)
+        return user_tables.numbers(table, name, unit=unit)
     return np.full(table.rows, np.nan)
 
 

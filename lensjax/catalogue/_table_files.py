@@ -11,11 +11,12 @@ import re
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from astropy import units
 from astropy.table import Table
 
 FORMATS = ".csv, .tsv, .ecsv, .parquet or .fits"
@@ -34,6 +35,7 @@ class Columns(NamedTuple):
     cells: dict[str, np.ma.MaskedArray]  # by name; text where the format has no types
     rows: int
     decimal: str = "."  # what stands between a number's whole part and its fraction
+    units: dict[str, Any] = {}  # astropy's, by name, where the format tells them
 
 
 def read(table: str | Path | Table) -> Columns:
@@ -91,7 +93,8 @@ def _astropy(source: Path | str, kind: str) -> Table:
 
 def _columns(path: str, table: Table) -> Columns:
     pairs = ((name, _array(table[name])) for name in table.colnames)
-    return Columns(path, _named(pairs), len(table))
+    told = {name.strip(): table[name].info.unit for name in table.colnames}
+    return Columns(path, _named(pairs), len(table), units=_known(told))
 
 
 def _array(column: object) -> np.ma.MaskedArray | None:
@@ -134,6 +137,17 @@ def _named(pairs: Iterable[tuple[str, np.ma.MaskedArray | None]]) -> dict:
     return cells
 
 
+def _known(told: dict[str, Any]) -> dict[str, Any]:
+    """Units that astropy knows; of others nothing can be said."""
+    found = {}
+    for name, unit in told.items():
+        if unit is not None:
+            unit = units.Unit(unit, parse_strict="silent")
+            if not isinstance(unit, units.UnrecognizedUnit):
+                found[name] = unit
+    return found
+
+
 # --- Parquet --------------------------------------------------------------------------
 
 
@@ -142,7 +156,9 @@ def _arrow(path: str, table: pa.Table) -> Columns:
         (name, _unpacked(column))
         for name, column in zip(table.column_names, table.columns, strict=True)
     )
-    return Columns(path, _named(pairs), table.num_rows)
+    told = {f.name.strip(): (f.metadata or {}).get(b"unit") for f in table.schema}
+    told = {name: raw.decode() for name, raw in told.items() if raw is not None}
+    return Columns(path, _named(pairs), table.num_rows, units=_known(told))
 
 
 def _unpacked(column: pa.ChunkedArray) -> np.ma.MaskedArray | None:

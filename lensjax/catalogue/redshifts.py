@@ -55,7 +55,7 @@ def read_redshifts(path: str | Path) -> tuple[Redshifts, dict[str, int]]:
     ids = user_tables.texts(table, *ID)
     ra = _degrees(table, RA, 15)
     dec = _degrees(table, DEC, 1)
-    z = user_tables.numbers(table, *Z)
+    z = user_tables.numbers(table, *Z, unit="")
     known = _known_positions(table.path, ra, dec)
     high = np.isfinite(z) & (z > REDSHIFT.most)
 
@@ -106,10 +106,10 @@ def _degrees(table: Columns, names: tuple[str, ...], factor: float) -> np.ndarra
     """A column of angles; text such as 03 32 39.0 counts `factor` degrees a unit."""
     cells = user_tables.named(table, *names)
     if cells.dtype.kind in "iuf":
-        return user_tables.numbers(table, *names)
+        return user_tables.numbers(table, *names, unit="deg")
     text = [str(cell).strip() for cell in cells.filled("")]
     if not any(re.fullmatch(r"[-+]?\d+[ :]\d+[ :].*", t) for t in text):
-        return user_tables.numbers(table, *names)
+        return user_tables.numbers(table, *names, unit="deg")
     out = np.full(len(text), np.nan)
     for row, t in enumerate(text):
         try:

@@ -40,10 +40,10 @@ def read(path: str | Path | Table) -> tuple[Spectra, dict[str, int]]:
     table = user_tables.read(path)
     ids = user_tables.texts(table, "specObjID")
     ra, dec, odd = user_tables.positions(table, ("ra", "plug_ra"), ("dec", "plug_dec"))
-    z = user_tables.numbers(table, "z")
+    z = user_tables.numbers(table, "z", unit="")
     warning = user_tables.flags(table, "zWarning")
-    vdisp = user_tables.numbers(table, "velDisp", "vdisp")
-    error = user_tables.numbers(table, "velDispErr", "vdisp_err")
+    vdisp = user_tables.numbers(table, "velDisp", "vdisp", unit="km/s")
+    error = user_tables.numbers(table, "velDispErr", "vdisp_err", unit="km/s")
     blank = (ids == "") | ~np.isfinite(ra + dec + warning)
     reasons = {
         "with a blank id, position or zWarning": blank,

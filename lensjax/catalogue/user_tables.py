@@ -10,6 +10,8 @@ import re
 from typing import NamedTuple
 
 import numpy as np
+from astropy import units
+from astropy.cosmology.units import redshift
 
 from lensjax.catalogue._table_files import Columns as Columns
 from lensjax.catalogue._table_files import read as read
@@ -81,12 +83,16 @@ def has(table: Columns, *names: str) -> bool:
 
 def named(table: Columns, *names: str) -> np.ma.MaskedArray:
     """The column of the first of these names that there is; else the closest names."""
+    return table.cells[_key(table, *names)]
+
+
+def _key(table: Columns, *names: str) -> str:
     for name in names:
         found = [key for key in table.cells if key.lower() == name.lower()]
         if len(found) > 1:
             raise ValueError(f"{table.path} has {' and '.join(found)}: keep one column")
         if found:
-            return table.cells[found[0]]
+            return found[0]
     lower = {key.lower(): key for key in table.cells}
     near = difflib.get_close_matches(names[0].lower(), lower) or list(lower)
     have = ", ".join(lower[key] for key in near) or "no column at all"
@@ -130,20 +136,25 @@ def _were_floats(ids: np.ndarray) -> bool:
     return bool(large) and not any(text[EXACT:].strip("0") for text in large)
 
 
-def numbers(table: Columns, *names: str) -> np.ndarray:
-    """A column as floats, nan where blank; ValueError names a text that is none."""
-    column = named(table, *names)
+def numbers(table: Columns, *names: str, unit: str | None = None) -> np.ndarray:
+    """A column as floats, nan where blank; ValueError names a text that is none.
+
+    In `unit`, "" for plain numbers, if the column tells its own; ValueError if that is
+    of another kind.
+    """
+    key = _key(table, *names)
+    column, scale = table.cells[key], _scale(table, key, unit)
     blank = np.ma.getmaskarray(column)
     if column.dtype.kind == "b" and not blank.all():
         raise ValueError(f"{table.path}: column {names[0]} holds true and false")
     if column.dtype.kind in "iufb":
-        return np.where(blank, np.nan, column.data.astype(float))
+        return np.where(blank, np.nan, column.data.astype(float)) * scale
     text = np.where(blank, "nan", column.data)
     if table.decimal != "." and len(text):  # of nothing, an error to numpy
         text = np.char.replace(text, table.decimal, ".")
     try:
         if not (np.char.find(text, "_") >= 0).any():  # 1_000 is a number to Python
-            return text.astype(float)
+            return text.astype(float) * scale
     except ValueError:
         pass
     row = next(k for k, word in enumerate(text) if not _is_number(word))
@@ -151,6 +162,21 @@ def numbers(table: Columns, *names: str) -> np.ndarray:
         f"{table.path}: column {names[0]} has {str(column.data[row])!r} in row "
         f"{row + 1}, which is no number"
     )
+
+
+def _scale(table: Columns, key: str, unit: str | None) -> float:
+    given = table.units.get(key)
+    if unit is None or given is None or given == units.Unit(unit):
+        return 1.0
+    if unit == "" and given == redshift or unit == "mag" and "mag" in str(given):
+        return 1.0
+    try:
+        return given.to(unit)
+    except units.UnitConversionError:
+        wanted = unit or "a plain number"
+        raise ValueError(
+            f"{table.path}: column {key} is in {given}, not {wanted}: convert it"
+        ) from None
 
 
 def _is_number(word: str) -> bool:
@@ -180,7 +206,7 @@ def positions(
     Both are nan where one is a placeholder or no position.  Raises ValueError where
     they cannot be degrees.
     """
-    x, y = numbers(table, *ra), numbers(table, *dec)
+    x, y = numbers(table, *ra, unit="deg"), numbers(table, *dec, unit="deg")
     known, row = on_the_sky(x, y)
     if row is not None:
         name, value, remedy = (
