@@ -413,7 +413,10 @@ def test_a_psf_that_is_named_must_be_there(folder):
 
 @pytest.mark.parametrize(
     ("missing", "remedy"),
-    [("lenses.csv", "give a folder with"), ("sources.csv", "with sources=DIR")],
+    [
+        ("lenses.csv", "give a folder with"),
+        ("sources.csv", "another folder for the sources"),
+    ],
 )
 def test_a_folder_without_a_part_is_refused_at_once(folder, missing, remedy):
     (folder / missing).unlink()

@@ -79,7 +79,7 @@ def check(folder: str | Path, source_folder: str | Path | None = None) -> None:
     path = Path(source_folder or folder)
     if not _plain_tables.find(path, "sources"):
         raise ValueError(
-            f"data: {path} has no sources.csv: name a folder that has with sources=DIR"
+            f"data: {path} has no sources.csv: name another folder for the sources"
         )
 
 

@@ -293,13 +293,9 @@ def to_table(
         },
         meta={"counts": sample.counts, "catalogue": listing.origin},
     )
+    units = {"kms": "km/s", "pixel": "pix"} | {
+        u: u for u in ("arcsec", "arcsec2", "rad")
+    }
     for name in table.colnames:
-        ending = {
-            "arcsec": "arcsec",
-            "arcsec2": "arcsec2",
-            "kms": "km/s",
-            "rad": "rad",
-            "pixel": "pix",
-        }
-        table[name].unit = ending.get(name.rsplit("_", 1)[-1])
+        table[name].unit = units.get(name.rsplit("_", 1)[-1])
     return table
