@@ -196,9 +196,7 @@ def _of_full_block(function: Callable, systems: System, size: int) -> Any:
     A last, shorter block would be compiled anew: it is filled up with its own rows.
     """
     n = len(systems.number)
-    whole = (
-        batching.rows(systems, np.resize(np.arange(n), size)) if n < size else systems
-    )
+    whole = batching.rows(systems, np.resize(np.arange(n), size))
     # copies, which may be written to
     return jax.tree.map(lambda a: np.array(a[:n]), function(whole))
 
