@@ -220,7 +220,11 @@ def _text(path: str, text: str) -> Columns:
         rows = _below_dashes(rows)
     while names and not names[-1]:
         names = names[:-1]
-    rows = [_fitted(row, len(names), number) for number, row in enumerate(rows, 1)]
+    width = len(names)
+    rows = [
+        row if len(row) == width else _fitted(row, width, number)
+        for number, row in enumerate(rows, 1)
+    ]
     columns = zip(*rows, strict=True) if rows else [()] * len(names)
     pairs = (
         (name, _blanked(np.array(cells, str), False))

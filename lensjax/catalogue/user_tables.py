@@ -124,16 +124,19 @@ def texts(table: Columns, *names: str) -> np.ndarray:
 
 def _were_floats(ids: np.ndarray) -> bool:
     """Whether text is that of floats; names such as 1.1 and 1.2 are not."""
-    whole = [re.fullmatch(r"[-+]?(\d+)\.0*", text) for text in ids]
-    if len(ids) and all(whole):
+    # a spreadsheet keeps 15 digits, and writes zeros for the others
+    integers = ids[np.char.isdecimal(ids)]
+    large = [text[EXACT:].strip("0") for text in integers if len(text) > EXACT + 2]
+    if large and not any(large):
+        return True
+    others = ids[~np.char.isdecimal(ids)]
+    whole = [re.fullmatch(r"[-+]?(\d+)\.0*", text) for text in others]
+    if len(ids) and len(others) == len(ids) and all(whole):
         return True
     if any(match and len(match[1]) > EXACT for match in whole):
         return True
-    if any(re.fullmatch(r"\d+(\.\d*)?e[-+]\d+|\d+\.\d*e\d+", t, re.I) for t in ids):
-        return True
-    # a spreadsheet keeps 15 digits, and writes zeros for the others
-    large = [text for text in ids if text.isdecimal() and len(text) > EXACT + 2]
-    return bool(large) and not any(text[EXACT:].strip("0") for text in large)
+    power = r"\d+(\.\d*)?e[-+]\d+|\d+\.\d*e\d+"
+    return any(re.fullmatch(power, text, re.I) for text in others)
 
 
 def numbers(table: Columns, *names: str, unit: str | None = None) -> np.ndarray:
