@@ -673,16 +673,14 @@ def test_a_band_that_is_turned_and_cut_elsewhere_comes_to_the_same_pixels(one):
             hdu.header["CRPIX2"] -= 4
             hdus[k] = archive.stored(hdu, "transposed")
 
+    image = np.stack([fits.getdata(one.bands[b], "IMAGE") for b in "GRIZ"], -1)
     for band in "IZ":
         edit(one.bands[band], cut)
     galaxy = hsc.read(one, HSC)
-    # the crop is about the middle of what is left of the detection band
     assert list(galaxy.flags) == ["aligned", "small_cutout"]
-    image = np.stack([fits.getdata(one.bands[b], "IMAGE") for b in "GR"], -1)
+    # the crop is about the middle of what is left of the detection band
     rows, columns = slice(21 + 4, 21 + 4 + 72), slice(22 + 3, 22 + 3 + 72)
-    np.testing.assert_array_equal(galaxy.image[..., :2], image[rows, columns])
-    light = galaxy.image[..., [1, 2]].reshape(-1, 2).T
-    assert np.corrcoef(light)[0, 1] > 0.95
+    np.testing.assert_array_equal(galaxy.image, image[rows, columns])
 
 
 @pytest.mark.parametrize("how", OTHERS)
