@@ -287,6 +287,14 @@ def test_a_galaxy_without_a_place_goes_by_its_files_name(archive):
     assert ids == ["a/1"]
 
 
+def test_spectra_of_headings_alone_match_no_galaxy(archive, tmp_path):
+    table = tmp_path / "sdss.csv"
+    table.write_text("specObjID,ra,dec,z,zErr,zWarning,velDisp,velDispErr\n")
+    half = archives.lenses(archive.settings.lenses, str(table), HSC, 4)
+    ids, numbers = archives.identify(half, ["a/1"], np.array([150.0]), np.array([2.0]))
+    assert ids == [None] and np.isnan(numbers["z"]).all()
+
+
 def test_a_galaxy_that_cannot_be_measured_is_refused(archive, quick, tmp_path):
     half = command.look(archive.settings)[0]
     made = chunks.make(tmp_path, half.task)

@@ -117,6 +117,8 @@ def identify(
             "z": unknown,
             "vdisp": unknown,
         }
+    if not len(half.spectra.id):  # a table of headings, or of rows that none can use
+        return [None] * len(names), {"z": unknown, "vdisp": unknown}
     index = sdss.match(ra, dec, half.spectra, MATCH)
     ids = [str(half.spectra.id[k]) if k >= 0 else None for k in index]
     numbers = {
