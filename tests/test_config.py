@@ -4,11 +4,15 @@ import dataclasses
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
-from lensjax.commands import config
+from lensjax import __version__
+from lensjax.commands import cli, config
 from lensjax.commands.config import ConfigError, TrainConfig
+
+ROOT = Path(__file__).parent.parent
 
 
 def settings(*overrides, name="train"):
@@ -128,7 +132,7 @@ def test_help_tells_every_key():
 def command(name, *arguments, cwd=None):
     began = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-m", f"experiments.{name}", *arguments],
+        [sys.executable, "-m", "lensjax", name, *arguments],
         capture_output=True,
         text=True,
         cwd=cwd,
@@ -177,3 +181,21 @@ def test_a_small_share_is_a_cap_and_not_none():
     assert config.DrawConfig(cap=0.004, size=100, out="x").most_in_bin == 1
     assert config.DrawConfig(cap=0.057, size=1000, out="x").most_in_bin == 57
     assert config.DrawConfig(cap=0.0, size=100, out="x").most_in_bin == 0
+
+
+def test_in_a_checkout_each_command_goes_by_its_other_name_too():
+    for name in cli.COMMANDS:
+        line = [sys.executable, "-m", f"experiments.{name}", "--help"]
+        done = subprocess.run(line, capture_output=True, text=True, cwd=ROOT)
+        assert done.returncode == 0
+        assert done.stdout.startswith(f"usage: lensjax {name} key=value")
+
+
+def test_the_command_says_what_there_is_and_what_was_meant(tmp_path):
+    done, _ = command("--help", cwd=tmp_path)
+    assert done.returncode == 0 and "predict" in done.stdout
+    done, _ = command("--version", cwd=tmp_path)
+    assert done.stdout == f"lensjax {__version__}\n"
+    done, _ = command("trian", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == "error: there is no command 'trian': did you mean train?\n"
