@@ -407,6 +407,74 @@ def test_a_wcs_that_contradicts_the_card_or_has_no_square_pixels_is_refused(tmp_
     assert refused(save(tmp_path / "b.fits", hdus)) == "pixel_scale"
 
 
+TURNED = wcs(0, 0.168, 0.168, 0)
+
+
+@pytest.mark.parametrize("inherit", [True, None])
+@pytest.mark.parametrize("scale", [0.168, None])
+def test_the_wcs_of_the_primary_header_is_that_of_its_extensions(
+    tmp_path, inherit, scale
+):
+    hdus = extensions(galaxy(), PIXSCALE=None, INHERIT=inherit)
+    primary = fits.PrimaryHDU()
+    primary.header.update(TURNED)
+    if scale:
+        primary.header["PIXSCALE"] = scale
+    fits.HDUList([primary, *hdus]).writeto(tmp_path / "a.fits")
+    cutout = cutouts.read(tmp_path / "a.fits")
+    assert cutout.pixel_scale == pytest.approx(0.168)
+    assert "rotated by 90 deg:" in flags_of(tmp_path / "a.fits")["orientation"]
+
+
+def test_an_extension_may_refuse_the_primarys_wcs(tmp_path):
+    primary = fits.PrimaryHDU()
+    primary.header.update(TURNED)
+    path = tmp_path / "a.fits"
+    fits.HDUList([primary, *extensions(galaxy(), INHERIT=False)]).writeto(path)
+    assert flags_of(path) == {}
+
+
+@pytest.mark.parametrize("tiles", [False, True])
+def test_a_cube_of_one_plane_has_a_wcs_too(tmp_path, tiles):
+    image = galaxy()
+    cards = TURNED | {"CTYPE3": "WAVE", "CRVAL3": 5e-7, "CDELT3": 1e-9}
+    hdus = [
+        extension(image[None, ..., k], name, **cards) for k, name in enumerate("GRIZ")
+    ]
+    if tiles:
+        options = {"compression_type": "GZIP_2", "quantize_level": 0}
+        hdus = [fits.CompImageHDU(h.data, h.header, **options) for h in hdus]
+    path = save(tmp_path / "a.fits", hdus)
+    assert list(flags_of(path)) == ["orientation"]
+    np.testing.assert_array_equal(cutouts.read(path).bands["I"], image[..., 2])
+
+
+@pytest.mark.parametrize("pixscale", [0.168, None])
+@pytest.mark.parametrize(
+    "cards",
+    [
+        wcs(0, 0, 0, 0),
+        wcs(0.168, 0.168, 0.168, 0.168),
+        wcs(-0.168, 0.03, 0, 0.168),
+        wcs(-0.168, 0, 0, 0.168) | {"CTYPE2": None},
+        wcs(-0.168, 0, 0, 0.168) | {"CUNIT1": "m", "CUNIT2": "m"},
+        wcs(-0.168, 0, 0, 0.168) | {"CTYPE1": "RA---FOO", "CTYPE2": "DEC--FOO"},
+    ],
+)
+def test_a_wcs_that_cannot_be_used_is_refused_with_or_without_pixscale(
+    tmp_path, pixscale, cards
+):
+    hdus = extensions(galaxy(), PIXSCALE=pixscale, **cards)
+    assert refused(save(tmp_path / "a.fits", hdus)) == "pixel_scale"
+
+
+def test_what_is_no_wcs_leaves_pixscale_alone(tmp_path):
+    cards = wcs(-0.5, 0, 0, 0.7) | {"CTYPE1": "LINEAR", "CTYPE2": "DETECTOR"}
+    assert flags_of(save(tmp_path / "a.fits", extensions(galaxy(), **cards))) == {}
+    hdus = extensions(galaxy(), PIXSCALE=None, **cards)
+    assert refused(save(tmp_path / "b.fits", hdus)) == "pixel_scale"
+
+
 def test_another_pixel_scale_and_too_few_pixels_name_the_remedy(tmp_path):
     path = save(tmp_path / "a.fits", extensions(galaxy(91), PIXSCALE=0.263))
     assert "resample to 0.168" in flags_of(path)["pixel_scale"]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from lensjax.catalogue import hudf
+from lensjax.catalogue import hudf, wcs
 from lensjax.catalogue.hudf import Redshifts, open_mosaics
 from lensjax.catalogue.mosaics import ZERO_POINTS
 
@@ -172,6 +172,64 @@ def test_a_mosaic_without_wcs_or_of_another_scale_is_refused(folder):
         open_mosaics(folder)
     change(folder, "v", CTYPE1=None, CTYPE2=None)
     with pytest.raises(ValueError, match="v_drz_img.fits: it has no WCS"):
+        open_mosaics(folder)
+
+
+def linear(**cards):
+    """A mosaic's linear part in other words."""
+    return dict.fromkeys(("PC1_1", "PC2_2", "CDELT1", "CDELT2")) | cards
+
+
+A = 0.03 / 3600
+
+
+@pytest.mark.parametrize(
+    "cards",
+    [
+        linear(CD1_1=-A, CD2_2=A),
+        linear(CDELT1=-A, CDELT2=A, CROTA2=0.0),
+        linear(PC1_1=-A, PC2_2=A),
+        linear(CDELT1=-0.03, CDELT2=0.03, CUNIT1="arcsec", CUNIT2="arcsec")
+        | {"CRVAL1": 53.1625 * 3600, "CRVAL2": -27.7914 * 3600},
+        linear(CDELT1=A, CDELT2=-A, PC1_1=0.0, PC1_2=1.0, PC2_1=1.0, PC2_2=0.0)
+        | {"CTYPE1": "DEC--TAN", "CTYPE2": "RA---TAN"}
+        | {"CRVAL1": -27.7914, "CRVAL2": 53.1625},
+    ],
+)
+def test_a_wcs_may_be_written_in_any_words(folder, cards):
+    for band in "vi":  # and is the same as that of the others
+        header = fits.getheader(path_of(folder, band))
+        known = {k: v for k, v in cards.items() if v is not None or k in header}
+        change(folder, band, **known)
+    mosaics = open_mosaics(folder)
+    assert mosaics.pixel_scale == pytest.approx(0.03, rel=1e-6)
+    for band in "bz":
+        shutil.copy(path_of(folder, "v"), path_of(folder, band))
+        change(folder, band, FILTER2=hudf_mosaic.FILTERS["bviz".index(band)])
+    again = open_mosaics(folder)
+    place = 53.1641, -27.7901
+    np.testing.assert_allclose(
+        wcs.to_pixels(again.wcs, *place), wcs.to_pixels(mosaics.wcs, *place), atol=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("cards", "words"),
+    [
+        ({"CRVAL1": None}, "its WCS lacks CRVAL1: without it"),
+        ({"CRPIX2": None}, "its WCS lacks CRPIX2: without it"),
+        ({"CDELT1": 0.0}, "singular"),
+        ({"CTYPE2": None}, "Unmatched celestial axes"),
+        ({"CTYPE1": "LINEAR", "CTYPE2": "LINEAR"}, "it has no WCS"),
+        ({"CDELT1": A}, "its WCS is .* pixels off"),
+        ({"CDELT2": -A}, "its WCS is .* pixels off"),
+        ({"CROTA2": 90.0}, "its WCS is .* pixels off"),
+        ({"CDELT2": 1.1 * A}, "0.03 x 0.033 arcsec that are not square"),
+    ],
+)
+def test_a_mosaic_whose_wcs_cannot_be_used_is_refused_by_name(folder, cards, words):
+    change(folder, "v", **cards)
+    with pytest.raises(ValueError, match=f"v_drz_img.fits: .*{words}"):
         open_mosaics(folder)
 
 

@@ -114,6 +114,7 @@ RADIANS = np.radians([150.0, 2.0, -S, S])
         (CDELT | types("RA---TPV", "DEC--TPV") | {"PV1_1": 1.0, "PV2_1": 1.0}, 0, 0),
         (CDELT | types("RA---TAN-SIP", "DEC--TAN-SIP") | DISTORTED, 0, False),
         (CDELT | DISTORTED, 0, False),  # SIP of which CTYPE says nothing
+        (CDELT | {"PV1_1": 1.0, "PV2_1": 1.0, "PV1_5": 1e-4}, 0, False),  # of SCAMP
         (CDELT | {"LONPOLE": 90.0}, -90, False),
         (CDELT | {"LONPOLE": 180.0, "LATPOLE": 2.0}, 0, False),
         (CDELT | {"RADESYS": "FK5", "EQUINOX": 2000.0}, 0, False),

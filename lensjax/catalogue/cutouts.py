@@ -38,7 +38,7 @@ _BAND = re.compile(r"(?:(?:HSC|DES|DECAM|LSST|SDSS|PS1|SUBARU)[-_. ]?)?([A-Z])[0
 class Cutout(NamedTuple):
     """One object as its file has it, on one grid of pixels; planes are contiguous."""
 
-    bands: dict[str, np.ndarray]  # (ny, nx) float32, in the order asked for, as stored
+    bands: dict[str, np.ndarray]  # (ny, nx) float32 in the file's unit, as asked for
     pixel_scale: float  # [arcsec]
     zero_point: dict[str, float | None]  # AB magnitude of one count; None: no card
     psf: dict[str, np.ndarray]  # by band, "" for one that serves all; float32
