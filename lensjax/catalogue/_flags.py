@@ -14,7 +14,7 @@ FATAL = {
     "bad_header": "a header that is not FITS, or does not fit its data",
     "checksum": "CHECKSUM or DATASUM does not match the data",
     "missing_band": "a band of the survey is not in the file",
-    "duplicate_band": "a band stands in the file twice",
+    "duplicate_band": "a band, or a plane beside it, stands in the file twice",
     "band_conflict": "EXTNAME and FILTER name different bands",
     "band_shape": "bands of different shape, or a plane unlike its band",
     "band_grid": "bands turned against each other, or one without a WCS",
