@@ -346,7 +346,7 @@ def test_killed_anywhere_and_started_again_gives_the_same_bytes(
 
 CHILD = """
 import sys
-from experiments import config, ingest
+from lensjax.commands import config, ingest
 from lensjax.catalogue import archives
 
 archives.LENS_PART, archives.SOURCE_PART = 2, 4

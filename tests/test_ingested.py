@@ -161,9 +161,7 @@ def test_sources_may_come_from_another_folder(whole, tmp_path):
     }
     for name, half in halves.items():
         assert command.run(replace(half, out=str(tmp_path / name))) == 0
-    with pytest.raises(
-        ValueError, match="no source_galaxies: run .*and redshi"
-    ):
+    with pytest.raises(ValueError, match="no source_galaxies: run .*and redshi"):
         ingested.read(tmp_path / "lenses", HSC)
     with pytest.raises(ValueError, match="no lens_galaxies: run .*lenses, too"):
         ingested.read(tmp_path / "sources", HSC)

@@ -59,7 +59,7 @@ def test_every_row_is_a_run_that_is_known_again_by_its_settings(name):
     assert settings.theta_E_min == (2.0 if "wide" in name else 0.5)
     words = config.command_line(settings).split()
     assert words[:2] == ["lensjax", "train"]
-    again = config.typed(config.compose("train", words[3:]), TrainConfig)
+    again = config.typed(config.compose("train", words[2:]), TrainConfig)
     again.run_dir = settings.run_dir
     assert again == settings  # the printed command is the run
 

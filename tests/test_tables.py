@@ -68,7 +68,7 @@ def test_nothing_is_overwritten_unasked(tmp_path, table):
     out = tmp_path / "systems.parquet"
     parquet.write(table, out)
     before = out.read_bytes()
-    with pytest.raises(ValueError, match="exists; give another name"):
+    with pytest.raises(ValueError, match="exists; pass overwrite=true"):
         parquet.write(table[:1], out)
     assert out.read_bytes() == before
     parquet.write(table[:1], out, overwrite=True)

@@ -19,20 +19,20 @@ def check_writable(out: str | os.PathLike, overwrite: bool = False) -> None:
     """Raise ValueError, with the remedy, if a table could not be written to `out`."""
     out = Path(out)
     if out.suffix not in (".parquet", ".pq"):
-        raise ValueError(f"{out}: must end in .parquet")
+        raise ValueError(f"out={out}: must end in .parquet")
     if out.is_dir():
-        raise ValueError(f"{out}: is a folder; name a file in it")
+        raise ValueError(f"out={out}: is a folder; name a file in it")
     if os.path.lexists(out) and not overwrite:
-        raise ValueError(f"{out}: exists; give another name, or overwrite it")
+        raise ValueError(f"out={out}: exists; pass overwrite=true or another name")
     try:
         # the only test that knows of read-only disks, quotas and root
         with tempfile.NamedTemporaryFile(dir=out.parent, prefix=".lensjax-"):
             pass
     except FileNotFoundError:
-        raise ValueError(f"{out}: no folder {out.parent}; make it first") from None
+        raise ValueError(f"out={out}: no folder {out.parent}; make it first") from None
     except OSError as error:
         raise ValueError(
-            f"{out}: cannot write to {out.parent} ({error.strerror}); choose a "
+            f"out={out}: cannot write to {out.parent} ({error.strerror}); choose a "
             "folder you may write to"
         ) from error
 
