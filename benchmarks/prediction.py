@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks import command, textbook
 from benchmarks.record import require, row
-from benchmarks.step import settings, torch_network
+from benchmarks.step import paper, torch_network
 from benchmarks.turns import Contender, Missing, in_turns
 
 SIDE, BANDS, BATCH = 64, "GRIZ", 256
@@ -42,9 +42,7 @@ def first_values():
     """The untrained network's parameters."""
     import jax
 
-    from lensjax.learning import network
-
-    return network.init(jax.random.key(0), settings(BATCH).architecture)
+    return paper().init(jax.random.key(0))
 
 
 def stamps(n: int) -> np.ndarray:
@@ -58,28 +56,25 @@ def catalogue_by_lensjax(folder, n, processes):
     import jax
     import pyarrow.parquet as pq
 
-    from lensjax.learning import prediction, train
+    from lensjax import parameters
+    from lensjax.learning import prediction
     from lensjax.survey import HSC
 
-    params, setup = first_values(), settings(BATCH)
-    answer = jax.jit(lambda images: train.answer(params, images, setup))
+    params, estimator = first_values(), paper()
+    predict = jax.jit(lambda images: estimator.predict(params, images))
     out = Path(folder).with_name("lensjax.parquet")
 
     def run():
-        status = prediction.run(
-            lambda images: np.asarray(answer(images)),
-            folder,
-            out,
+        table = prediction.predict(
+            lambda images: np.asarray(predict(images)),
+            prediction.find(folder),
             HSC,
             batch_size=BATCH,
             processes=processes,
-            overwrite=True,
-            echo=lambda text: None,
         )
-        require(status == 0, f"predict ends with {status}")
-        return np.stack(
-            [pq.read_table(out)[k].to_numpy() for k in prediction.TARGETS], -1
-        )
+        prediction.write(table, out, overwrite=True)
+        table = pq.read_table(out)
+        return np.stack([table[k].to_numpy() for k in parameters.columns()], -1)
 
     return run, n
 
@@ -90,7 +85,7 @@ def catalogue_by_pytorch(folder, n):
     import pyarrow.parquet as pq
     import torch
 
-    from lensjax.learning.prediction import TARGETS
+    from lensjax import parameters
 
     device = command.torch_device()
     net = torch_network(first_values()).to(device)
@@ -107,7 +102,8 @@ def catalogue_by_pytorch(folder, n):
         with torch.inference_mode():
             found = [net(images.to(device)).cpu().numpy() for images in loader]
         answers = np.concatenate(found)
-        pq.write_table(pa.table(dict(zip(TARGETS, answers.T, strict=True))), out)
+        columns = dict(zip(parameters.columns(), answers.T, strict=True))
+        pq.write_table(pa.table(columns), out)
         return answers
 
     return run, n
@@ -146,14 +142,12 @@ def network_by_lensjax(n):
     """The network alone, a block of images after the other."""
     import jax
 
-    from lensjax.learning import train
-
-    params, setup = first_values(), settings(BATCH)
+    params, estimator = first_values(), paper()
     images = jax.device_put(stamps(n).reshape(-1, BATCH, SIDE, SIDE, 4))
 
     @jax.jit
     def all_of(params, images):
-        return jax.lax.map(lambda block: train.answer(params, block, setup), images)
+        return jax.lax.map(lambda block: estimator.predict(params, block), images)
 
     return lambda: jax.block_until_ready(all_of(params, images)), n
 

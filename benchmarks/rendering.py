@@ -9,7 +9,7 @@ over that of images kept in memory.
 
     kept       images rendered once and kept: the network alone
     embedded   the embedded population's stamps on the device, mocks made in the step
-    endless    the same, every mock of a system drawn in the step
+    online    the same, every mock of a system drawn in the step
     streamed   lens stamps read from the folder of --ingested when they are due
     real       the stamps of the plain folder of --data on the device
 """
@@ -55,7 +55,7 @@ def main():
     ways = {
         "kept": ["keep_images=true"],
         "embedded": MADE,
-        "endless": ["endless=true"],
+        "online": ["online=true"],
     }
     if args.ingested:
         ways["streamed"] = [*MADE, f"data={args.ingested}", "stream=true"]

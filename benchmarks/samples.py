@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from lensjax import cosmology, mock
 from lensjax.catalogue import plain
 from lensjax.commands import config
-from lensjax.commands.sample import catalogue_of, criteria_of, rendering_of
+from lensjax.commands.resolve import catalogue_of, criteria_of, rendering_of
 from lensjax.mocks import acceptance, proposals, sample
 from lensjax.mocks.proposals import Criteria
 from lensjax.mocks.system import Rendering

@@ -21,7 +21,7 @@ STAGES = (
     "light read where they end",
     "PSF, and survey pixels",
     "added to the lens image",
-    "network's answers",
+    "network's predictions",
     "their gradient",
     "update of the parameters",
 )
@@ -81,10 +81,7 @@ def program(stage: str, at_once: bool):
 
     upto, rendering = STAGES.index(stage), Rendering(HSC, mocks.STAMP_PIXEL)
     setup, rays = step.settings(BATCH), mock.SUPERSAMPLING
-    if at_once:
-        setup = setup._replace(
-            architecture=setup.architecture._replace(convolution="lax")
-        )
+    estimator = step.paper("lax" if at_once else None)
 
     def one(row, catalogue):
         if upto >= 4:
@@ -109,9 +106,7 @@ def program(stage: str, at_once: bool):
         return jax.lax.map(lambda row: one(row, catalogue), systems)
 
     def mean_loss(params, images, systems):
-        outputs = train.answer(params, images, setup)
-        weights = jnp.ones(5)
-        return train.loss(outputs, train.targets(systems), weights).mean()
+        return estimator.loss(params, images, systems, jnp.ones(5), None).mean()
 
     def whole(params, momentum, systems, catalogue):
         images = made(systems, catalogue)
@@ -133,10 +128,10 @@ def arguments(n: int):
     """What every program takes."""
     import jax
 
-    from lensjax.learning import network, train
+    from lensjax.learning import train
 
     setup = step.settings(BATCH)
-    params = network.init(jax.random.key(0), setup.architecture)
+    params = step.paper().init(jax.random.key(0))
     return params, train.optimizer(setup).init(params), *batch(n)
 
 

@@ -27,16 +27,19 @@ def images_and_targets(n: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def settings(batch_size: int):
-    """Settings of the paper's network and optimiser, images as they are."""
-    from lensjax.learning import network, train
+    """Settings of the paper's optimiser."""
+    from lensjax.learning.step import Settings
 
-    return train.Settings(
-        batch_size,
-        "sgd",
-        MOMENTUM,
-        DECAY,
-        scaling="none",
-        architecture=network.Architecture(convolution=network.convolution_here()),
+    return Settings(batch_size, "sgd", MOMENTUM, DECAY)
+
+
+def paper(convolution: str | None = None):
+    """The paper's network, images as they are."""
+    from lensjax.learning import network, paper_cnn
+
+    convolution = convolution or network.convolution_here()
+    return paper_cnn.estimator(
+        paper_cnn.Settings(network.Architecture(convolution=convolution))
     )
 
 
@@ -44,7 +47,7 @@ def kept(n: int):
     """Systems with images in memory, and the lens of each."""
     import jax.numpy as jnp
 
-    from lensjax.learning.batches import Data
+    from lensjax.learning.dataset import Data
     from lensjax.mocks.system import Rendering, System
     from lensjax.shear import Shear
     from lensjax.sie import SIE
@@ -68,8 +71,8 @@ def kept(n: int):
 def rendered(n: int):
     """Systems of the embedded population, to be rendered when they are due."""
     from lensjax.commands import config
-    from lensjax.commands.sample import catalogue_of, rendering_of, sample_of
-    from lensjax.learning.batches import Data
+    from lensjax.commands.resolve import catalogue_of, rendering_of, sample_of
+    from lensjax.learning.dataset import Data
 
     lenses, sources = min(LENSES, n), min(100, n // 2)
     drawn = [f"size={n}", f"n_lenses={lenses}", f"n_sources={sources}", "once=false"]
@@ -82,10 +85,10 @@ def rendered(n: int):
 
 def rendered_once(n: int):
     """The same systems, their images kept in memory."""
-    from lensjax.learning import batches
+    from lensjax.learning import dataset
 
     data, lenses, rendering = rendered(n)
-    images = batches.render_all(data.systems, data.catalogue, rendering)
+    images = dataset.render_all(data.systems, data.catalogue, rendering)
     return data._replace(catalogue=None, images=images), lenses, rendering
 
 
@@ -102,8 +105,8 @@ def ours(make, n, batch_size, members, together):
     members_of, steps = folds_of(data.systems.lens_index, lenses, batch_size, members)
     taken = members_of if together else jax.tree.map(lambda a: a[:1], members_of)
     setup = settings(batch_size)
-    program = train.compile(setup, steps, taken, rendering)
-    first = train.start(setup, taken, keep_best=False)
+    program = train.compile(paper(), setup, steps, taken, rendering)
+    first = train.start(paper(), setup, taken, keep_best=False)
     state, taken = program.place((first, taken))
     runs, losses = 1 if together else members, []
 
@@ -123,12 +126,12 @@ def ours(make, n, batch_size, members, together):
 def folds_of(lens_index, lenses, batch_size, members):
     """Members of the folds of a sample, five of each choice, and an epoch's steps."""
     from lensjax import catalogue
-    from lensjax.learning import batches, train
+    from lensjax.learning import folds, train
     from lensjax.learning.train import Hyperparameters
 
     part = catalogue.split([str(k) for k in range(lenses)])
-    steps = batches.steps_per_epoch(part, lens_index, batch_size)
-    rows = batches.split_rows(part, lens_index, list(range(min(members, 5))))
+    steps = folds.steps_per_epoch(part, lens_index, batch_size)
+    rows = folds.split_rows(part, lens_index, list(range(min(members, 5))))
     choices = [Hyperparameters(RATE, k) for k in range(-(-members // 5))]
     return train.members(rows, choices), steps
 
@@ -148,7 +151,7 @@ def pytorch(n, batch_size, compiled):
     one = jax.tree.map(lambda a: a[0], members)
     order = np.asarray(train.order(one, 0))[: steps * batch_size]
     order = torch.tensor(order.reshape(steps, batch_size), device=device)
-    start = train.start(settings(batch_size), members, keep_best=False).params
+    start = train.start(paper(), settings(batch_size), members, keep_best=False).params
     net = torch_network(jax.tree.map(lambda a: a[0], start)).to(device)
     images, targets = images_and_targets(n)
     images = torch.tensor(images, device=device).permute(0, 3, 1, 2).contiguous()

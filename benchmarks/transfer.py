@@ -17,9 +17,10 @@ import numpy as np
 
 from lensjax.commands import config, predict, progress
 from lensjax.commands.provenance import commit
-from lensjax.commands.sample import catalogue_of, rendering_of, sample_of
+from lensjax.commands.resolve import catalogue_of, rendering_of, sample_of
 from lensjax.evaluation import metrics
-from lensjax.learning import batches, train
+from lensjax.learning import dataset
+from lensjax.learning.estimator import targets
 
 NAMES = ("theta_E", "ex", "ey")
 
@@ -54,21 +55,21 @@ def main() -> None:
     options = parser.parse_args()
 
     trained = config.from_yaml(options.run / "config.yaml", config.TrainConfig)
-    model = predict.of_run(options.run).answer
+    model = predict.of_run(options.run).predict
     settings = replace(trained, data=options.data, size=options.systems)
     catalogue, listing = catalogue_of(settings)
     systems = sample_of(settings, catalogue, listing).systems
-    truth = np.asarray(train.targets(systems))
+    truth = np.asarray(targets(systems))
     rendering = rendering_of(settings, listing)
 
-    answers = {}
+    predictions = {}
     for who, bare in (("network", False), ("network, arcs removed", True)):
         kind = rendering._replace(lens_only=bare)
         with progress.track("rendering mocks", len(truth), "mocks") as update:
-            images = batches.render_all(systems, catalogue, kind, update)
+            images = dataset.render_all(systems, catalogue, kind, update)
         blocks = np.array_split(images, -(-len(truth) // 512))
-        answers[who] = np.concatenate([model(block) for block in blocks])
-    error = answers["network"][:, -1] - truth[:, -1]
+        predictions[who] = np.concatenate([model(block) for block in blocks])
+    error = predictions["network"][:, -1] - truth[:, -1]
     galaxy = np.asarray(systems.lens_index)
     galaxies = by_galaxy(error, galaxy, listing.lens_id)
     biases = [one["bias"] for one in galaxies.values()]
@@ -81,7 +82,9 @@ def main() -> None:
             "mean": round(float(truth[:, -1].mean()), 4),
             "scatter": round(float(truth[:, -1].std()), 4),
         },
-        "merits": {k: rounded(metrics.merits(truth, a)) for k, a in answers.items()},
+        "merits": {
+            k: rounded(metrics.merits(truth, a)) for k, a in predictions.items()
+        },
         "theta_E by lens galaxy": galaxies,
         "scatter of the galaxies' biases": round(float(np.std(biases, ddof=1)), 4),
     }

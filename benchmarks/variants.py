@@ -18,13 +18,15 @@ from pathlib import Path
 import numpy as np
 
 from experiments import page
-from lensjax.commands import config, progress, summary, train
+from lensjax import parameters
+from lensjax.commands import config, job, progress, summary, train
 from lensjax.commands.provenance import commit
-from lensjax.commands.run_folder import open_run, write
-from lensjax.commands.settings import SCALINGS
+from lensjax.commands.resolve import plan_of
+from lensjax.commands.run_folder import open_run
 from lensjax.commands.signals import Stopped, stop_on_signals
-from lensjax.learning.loop import fit
-from lensjax.learning.train import TARGETS, target_weights
+from lensjax.learning.members import target_weights
+from lensjax.learning.scaling import SCALINGS
+from lensjax.storage import atomic
 
 VARIANTS = {
     "as it is": {},
@@ -43,11 +45,11 @@ VARIANTS = {
 
 def figures_of(merits: dict, weights: np.ndarray) -> dict:
     """What the table tells of one answer: eq. 6 with the weights of all, and R^2."""
-    rms = np.array([merits[name]["rms"] for name in TARGETS], float)
+    rms = np.array([merits[name]["rms"] for name in parameters.names()], float)
     return {
         "loss": float((weights * rms**2).mean()),
         "half_width": merits["theta_E"]["half_width"],
-        "r2": {name: merits[name]["r2"] for name in TARGETS},
+        "r2": {name: merits[name]["r2"] for name in parameters.names()},
     }
 
 
@@ -65,32 +67,31 @@ def main() -> int:
     asked += [f"run_dir={options.dir}"]
     base = config.typed(config.compose("train", asked), config.TrainConfig)
     open_run(base)  # refuses a folder of other settings
-    job = train.prepare(base, options.dir)
-    feed = train.feed_of(job, train.cross_validation(job))
+    made = train.prepare(base, options.dir)
+    loader = job.loader_of(made, job.cross_validation(made))
     weights = target_weights(base.weight_theta_E, base.weight_center)
     found, seconds = {}, 0.0
     for name, changes in VARIANTS.items():
         if options.only and name not in options.only:
             continue
-        own = job._replace(
-            settings=replace(base, **changes), run_dir=options.dir / name
-        )
+        plan = plan_of(replace(base, **changes), made.listing)
+        own = made._replace(plan=plan, run_dir=options.dir / name)
         path = own.run_dir / "summary.json"
         if not path.exists():
             progress.say(f"--- {name}")
             own.run_dir.mkdir(exist_ok=True)
-            stage = train.cross_validation(own)
+            stage = job.cross_validation(own)
             try:
                 with stop_on_signals() as signals:
-                    state = fit(stage, feed, signals)
-                    summary.finish(own, summary.conclude(own, stage, feed, state))
+                    state = job.trained(stage, loader, signals)
+                    summary.finish(own, summary.conclude(own, stage, loader, state))
             except Stopped as stopped:
                 return stopped.status
-        made = json.loads(path.read_text())
-        found[name] = figures_of(made["merits"]["network"], weights)
-        seconds += made["seconds"]
+        came = json.loads(path.read_text())
+        found[name] = figures_of(came["merits"]["network"], weights)
+        seconds += came["seconds"]
     for who in ("light only", "prior mean"):
-        found[who] = figures_of(made["merits"][who], weights)
+        found[who] = figures_of(came["merits"][who], weights)
     result = {
         "commit": commit(),
         "size": options.size,
@@ -101,7 +102,7 @@ def main() -> int:
     }
     print(page.variants(result))
     if options.out:
-        write(options.out, json.dumps(result, indent=1) + "\n")
+        atomic.write(options.out, json.dumps(result, indent=1) + "\n")
     return 0
 
 

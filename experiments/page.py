@@ -10,9 +10,9 @@ from pathlib import Path
 from experiments.published import ROWS, THEIRS
 from experiments.settings import PAPER_ROWS
 from lensjax.commands.report import markdown_table, quantiles
-from lensjax.commands.run_folder import write
+from lensjax.storage import atomic
 
-ENDLESS = "-endless"  # ends the name of a row's record that was trained so
+ONLINE = "-online"  # ends the name of a row's record that was trained so
 MAIN = ("natural-5", "natural_wide-5", "uniform-5")  # of section 4
 
 
@@ -53,7 +53,7 @@ def errors(records: dict[str, dict]) -> str:
             first = [theirs["theta_E"], "", "", "", theirs["theta_E > 0.8"]]
             rest = [theirs[k] for k in ("ex", "ey", "x", "y")]
             lines.append([f"`{name}`", "paper", *first, *rest])
-        for who, a in _answers(records, name, everyone=name in MAIN):
+        for who, a in _predictions(records, name, everyone=name in MAIN):
             m = a["merits"]["theta_E"]
             line = [f"`{name}`", who, quantiles(a["error"]["theta_E"])]
             line += [_form(m[k], ".2f") for k in ("half_width", "rms", "r2")]
@@ -69,12 +69,12 @@ def bins(records: dict[str, dict]) -> str:
     head += ["light only: bias", "half width", "RMS"]
     lines = []
     for name in MAIN:
-        answers = dict(_answers(records, name, everyone=False))
+        predictions = dict(_predictions(records, name, everyone=False))
         for kind, what in (
             ("by theta_E", "theta_E"),
             ("by log flux ratio", "log flux ratio"),
         ):
-            pairs = zip(*(a[kind] for a in answers.values()), strict=True)
+            pairs = zip(*(a[kind] for a in predictions.values()), strict=True)
             for both in pairs:
                 low, high, number = (both[0][k] for k in ("from", "to", "systems"))
                 if not number:
@@ -94,9 +94,9 @@ def bins(records: dict[str, dict]) -> str:
     return markdown_table(head, lines)
 
 
-def _answers(records: dict[str, dict], name: str, everyone: bool) -> list[tuple]:
+def _predictions(records: dict[str, dict], name: str, everyone: bool) -> list[tuple]:
     """Who answered for a row's test set and how; else the network and light only."""
-    found = records.get(name, {"answers": {}})["answers"]
+    found = records.get(name, {"predictions": {}})["predictions"]
     return [
         (who, a)
         for who, a in found.items()
@@ -117,7 +117,7 @@ def next_images(records: dict[str, dict]) -> str:
         ]  # fmt: skip
         if any(theirs):
             lines.append([f"`{name}`", "paper", *theirs])
-        for who, a in _answers(records, name, everyone=True):
+        for who, a in _predictions(records, name, everyone=True):
             wide, every = a["next images, theta_E > 0.8"], a["next images"]
             line = [f"`{name}`", who, _form(wide["other number of images"], ".1%")]
             line += [quantiles(wide["all"][k]) for k in ("x", "y")]
@@ -144,21 +144,21 @@ def runs(records: dict[str, dict]) -> str:
     return markdown_table(head, lines)
 
 
-def endless(records: dict[str, dict]) -> str:
+def online(records: dict[str, dict]) -> str:
     """Rows that were trained on a finite sample and on fresh systems, side by side."""
     head = ["network", "trained on", "images seen", "loss", "arcs removed"]
     head += ["theta_E half width", "RMS", "R^2"]
     lines = []
     for name in ROWS:
-        if name + ENDLESS not in records:
+        if name + ONLINE not in records:
             continue
         for r, what in (
             (records.get(name), "{:,} systems, again and again"),
-            (records[name + ENDLESS], "fresh systems"),
+            (records[name + ONLINE], "fresh systems"),
         ):
             if r is None:
                 continue
-            m = r["answers"]["network"]["merits"]["theta_E"]
+            m = r["predictions"]["network"]["merits"]["theta_E"]
             seen = r["epochs"] * (r["trained on"] // r["batch_size"]) * r["batch_size"]
             line = [f"`{name}`", what.format(r["trained on"]), f"{seen:,}"]
             line += [
@@ -187,7 +187,7 @@ TABLES = {
     "errors": errors,
     "bins": bins,
     "next images": next_images,
-    "endless": endless,
+    "online": online,
     "runs": runs,
 }
 
@@ -210,12 +210,12 @@ def fill(
         block = f"<!-- {name} -->\n\n{table(records)}\n<!-- end -->"
         pattern = rf"<!-- {name} -->.*?<!-- end -->"
         text = re.sub(pattern, lambda _, b=block: b, text, flags=re.DOTALL)
-    write(page, text)
+    atomic.write(page, text)
 
 
 def records_in(folder: Path) -> dict[str, dict]:
     """Records of runs by the row that they are of."""
-    names = [name + end for name in PAPER_ROWS for end in ("", ENDLESS)]
+    names = [name + end for name in PAPER_ROWS for end in ("", ONLINE)]
     paths = [folder / f"{name}.json" for name in names]
     found = [json.loads(path.read_text()) for path in paths if path.exists()]
     return {r["row"]: r for r in found}
@@ -254,7 +254,7 @@ def first_table(records: dict[str, dict]) -> str:
             _form(a["merits"]["theta_E"]["r2"], ".1f"),
         ]
         for name, r in records.items()
-        for who, a in r["answers"].items()
+        for who, a in r["predictions"].items()
     ]
     return markdown_table(head, lines)
 

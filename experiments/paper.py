@@ -20,7 +20,7 @@ from experiments import page
 from experiments.published import ROWS
 from lensjax.commands import evaluate, progress, train
 from lensjax.commands.config import EvaluateConfig, TrainConfig
-from lensjax.commands.run_folder import write
+from lensjax.storage import atomic
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -68,7 +68,7 @@ def record(run_dir: Path) -> dict:
             "experiments.evaluate"
         ) from error
     return {
-        "row": name + (page.ENDLESS if settings.endless else ""),
+        "row": name + (page.ONLINE if settings.online else ""),
         "command": config.command_line(settings),
         "systems": summary["systems"]["sample"],
         "trained on": final["systems"]["training"],
@@ -86,7 +86,7 @@ def record(run_dir: Path) -> dict:
         "versions": facts["versions"],
         "validation loss": summary["mean_curve"]["val_loss"],
         "test loss": final["test_loss"],
-        "answers": evaluation["answers"],
+        "predictions": evaluation["predictions"],
     }
 
 
@@ -101,7 +101,7 @@ def _rounded(value, digits: int = 5):
 
 def settings_of(name: str, settings: PaperConfig) -> TrainConfig:
     """The run that stands for a row, at the scale that was asked for."""
-    row, kind = ROWS[name], page.ENDLESS if settings.endless else ""
+    row, kind = ROWS[name], page.ONLINE if settings.online else ""
     systems = row.systems or ROWS[row.sample].systems
     keys = [
         f"sample={row.sample}",
@@ -116,7 +116,7 @@ def settings_of(name: str, settings: PaperConfig) -> TrainConfig:
         f"seed={settings.seed}",
         "fold=all",
         "final=true",
-        f"endless={settings.endless}",
+        f"online={settings.online}",
         f"run_dir={Path(settings.out) / name}{kind}",
         *row.extra,
     ]
@@ -136,7 +136,7 @@ def run(settings: PaperConfig) -> int:
         for run_dir, name in [*named, *((Path(d), None) for d in settings.add)]:
             made = record(run_dir)
             path = DOCS / "paper" / f"{name or made['row']}.json"
-            write(path, json.dumps(_rounded(made)) + "\n")
+            atomic.write(path, json.dumps(_rounded(made)) + "\n")
             progress.say(f"{run_dir}: {path}")
         page.fill(
             DOCS / "paper.md",

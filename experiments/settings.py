@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lensjax.commands import config
-from lensjax.commands.settings import ConfigError, between, choice
+from lensjax.commands.settings.checks import ConfigError, between, choice
 
 PAPER_ROWS = (
     "natural",
@@ -44,7 +44,7 @@ class PaperConfig:
     n_lenses: int = 0  # lens galaxies of the embedded population; 0: the preset's
     n_sources: int = 0
     once: Any = None  # false: a uniform sample may take a galaxy again as it is turned
-    endless: bool = False  # train on fresh systems in each step, as many as without it
+    online: bool = False  # train on fresh systems in each step, as many as without it
     out: str = "runs/paper"  # folder of the runs, one for each row
     add: Any = ()  # train nothing: record these finished runs in docs/paper.md
     first: str | None = None  # likewise, as what the page's first command gives

@@ -21,7 +21,7 @@ from test_cutouts import extensions, galaxy, save
 from test_train import systems_of
 
 from lensjax.catalogue import Catalogue, Lenses, Listing, Sources
-from lensjax.commands import config, progress
+from lensjax.commands import config, job, progress, resolve
 from lensjax.commands import evaluate as evaluate_command
 from lensjax.commands import predict as predict_command
 from lensjax.commands import sample as sample_command
@@ -33,11 +33,10 @@ from lensjax.commands.config import (
     PredictConfig,
     TrainConfig,
 )
-from lensjax.commands.train import Stopped
-from lensjax.learning import batches, train
-from lensjax.learning.batches import Data
+from lensjax.commands.signals import Stopped, stop_on_signals
+from lensjax.learning import dataset, loop, paper_cnn
+from lensjax.learning.dataset import Data
 from lensjax.learning.loader import FromDisk, InMemory
-from lensjax.learning.loop import to_save
 from lensjax.mocks import system
 from lensjax.mocks.sample import Sample
 from lensjax.storage import checkpoint, parquet
@@ -109,8 +108,8 @@ def draw_nothing(patch):
 
 class Run(NamedTuple):
     folder: Path
-    job: train_command.Job
-    data: InMemory
+    job: job.Job
+    loader: InMemory
     said: str
 
 
@@ -119,7 +118,7 @@ def tiny(tmp_path_factory):
     """The main job, once."""
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     caught, said = [], []
-    names = ("prepare", "feed_of")
+    names = ("prepare", "loader_of")
 
     def seen(function, *arguments):
         caught.append(function(*arguments))
@@ -147,18 +146,21 @@ def started(code, **options):
     )
 
 
-def again(run, folder, data=None, interrupt=None, **settings):
+def plan(job, **settings):
+    """A tiny run's plan with other settings."""
+    return resolve.plan_of(replace(TINY, **settings), job.listing)
+
+
+def again(run, folder, loader=None, interrupt=None, **settings):
     """Train as `run` did in another folder; `interrupt` is called with images done."""
     folder.mkdir(exist_ok=True)
-    job = run.job._replace(
-        run_dir=folder, settings=replace(run.job.settings, **settings)
-    )
+    own = run.job._replace(run_dir=folder, plan=plan(run.job, **settings))
     with pytest.MonkeyPatch.context() as patch:
         if interrupt:
             patch.setattr(progress, "track", tracked(interrupt))
-        with train_command.stop_on_signals() as signals:
-            stage = train_command.cross_validation(job)
-            return train_command.fit(stage, data or run.data, signals)
+        with stop_on_signals() as signals:
+            stage = job.cross_validation(own)
+            return job.trained(stage, loader or run.loader, signals)
 
 
 def tracked(interrupt):
@@ -232,9 +234,9 @@ def test_a_run_of_one_fold_has_a_report_too(tiny):
     assert evaluate_command.run(settings) == 0
     text = (tiny.folder / "evaluation.json").read_text()
     found = json.loads(text, parse_constant=no_json)
-    assert found["judged by"] == "galaxies held out of the folds"
+    assert found["evaluated on"] == "galaxies held out of the folds"
     table = parquet.read(tiny.folder / "held_out.parquet")
-    assert found["answers"]["network"]["systems"] == len(table)
+    assert found["predictions"]["network"]["systems"] == len(table)
     assert "galaxies held out" in (tiny.folder / "report.html").read_text()
 
 
@@ -245,8 +247,8 @@ def test_one_seed_one_curve(tiny, uninterrupted):
 def test_images_kept_or_rendered_in_the_step_give_the_same_losses(
     tiny, uninterrupted, tmp_path
 ):
-    feed = InMemory(Data(tiny.data.data.systems, tiny.job.catalogue))
-    state = again(tiny, tmp_path, feed, keep_images="false", epochs=2)
+    loader = InMemory(Data(tiny.loader.data.systems, tiny.job.catalogue))
+    state = again(tiny, tmp_path, loader, keep_images="false", epochs=2)
     for one, other in zip(losses(tmp_path), uninterrupted[1], strict=False):
         assert one["train_loss"] == pytest.approx(other["train_loss"], rel=1e-4)
         assert one["val_loss"] == pytest.approx(other["val_loss"], rel=1e-4)
@@ -255,25 +257,25 @@ def test_images_kept_or_rendered_in_the_step_give_the_same_losses(
 
 def test_images_that_are_kept_are_in_memory_once(tiny, monkeypatch):
     """They may be half of it: JAX takes over what they were rendered into."""
-    aligned, buffers = batches._aligned, []
+    aligned, buffers = dataset._aligned, []
 
     def seen(shape):
         buffers.append(aligned(shape))
         return buffers[-1]
 
-    monkeypatch.setattr(batches, "_aligned", seen)
-    rendering = sample_command.rendering_of(TINY, tiny.job.listing)
+    monkeypatch.setattr(dataset, "_aligned", seen)
+    rendering = tiny.job.plan.rendering
     systems, catalogue = tiny.job.sample.systems, tiny.job.catalogue
-    images = batches.render_all(systems, catalogue, rendering)
+    images = dataset.render_all(systems, catalogue, rendering)
     assert images.unsafe_buffer_pointer() == buffers[0].ctypes.data
-    np.testing.assert_array_equal(images, tiny.data.data.images)
+    np.testing.assert_array_equal(images, tiny.loader.data.images)
 
 
 def test_stamps_read_from_disk_as_they_are_due_give_the_same_losses(
     tiny, uninterrupted, tmp_path
 ):
     """No more galaxies are read at a time than two steps need."""
-    job, asked = tiny.job, []
+    own, asked = tiny.job, []
 
     class Stamps:
         def __init__(self, array):
@@ -284,16 +286,16 @@ def test_stamps_read_from_disk_as_they_are_due_give_the_same_losses(
             asked.append(len(index))
             return self.array[index]
 
-    catalogue = job.catalogue._replace(
-        lenses=job.catalogue.lenses._replace(image=Stamps(job.catalogue.lenses.image)),
-        psfs=Stamps(job.catalogue.psfs),
+    catalogue = own.catalogue._replace(
+        lenses=own.catalogue.lenses._replace(image=Stamps(own.catalogue.lenses.image)),
+        psfs=Stamps(own.catalogue.psfs),
     )
-    stage = train_command.cross_validation(job)
+    stage = job.cross_validation(own)
     size = TINY.batch_size
-    feed = FromDisk(job.sample.systems, catalogue, stage.members, size, 2, job.steps)
-    read, look_up = [], feed._look_up
-    feed._look_up = lambda what: read.append(what) or look_up(what)
-    state = again(tiny, tmp_path, feed, epochs=3)
+    loader = FromDisk(own.sample.systems, catalogue, stage.members, size, 2, own.steps)
+    read, look_up = [], loader._look_up
+    loader._look_up = lambda what: read.append(what) or look_up(what)
+    state = again(tiny, tmp_path, loader, epochs=3)
     for one, other in zip(losses(tmp_path), uninterrupted[1], strict=True):
         assert one["train_loss"] == pytest.approx(other["train_loss"], rel=1e-4)
         assert one["val_loss"] == pytest.approx(other["val_loss"], rel=1e-4)
@@ -306,28 +308,28 @@ def test_stamps_read_from_disk_as_they_are_due_give_the_same_losses(
     assert used[1:10] == sum(epochs, [])  # the first is of compiling
     # two steps of eight images, of twenty galaxies
     assert 4 < max(asked[:12]) <= 16
-    other = job._replace(run_dir=tmp_path, catalogue=catalogue)
-    summary = train_command.conclude(other, stage, feed, state)
+    other = own._replace(run_dir=tmp_path, catalogue=catalogue)
+    summary = train_command.conclude(other, stage, loader, state)
     known = json.loads((tiny.folder / "summary.json").read_text())
     for name, merit in summary["merits"]["network"].items():
         expected = known["merits"]["network"][name]["rms"]
         assert merit["rms"] == pytest.approx(expected, rel=1e-3)
 
 
-def test_endless_training_stops_resumes_and_counts_its_empty_slots(tiny, tmp_path):
-    settings = replace(
-        TINY, endless=True, proposals=3, candidates=1, theta_E_min=0.3, arc_peak=0.0
+def test_online_training_stops_resumes_and_counts_its_empty_slots(tiny, tmp_path):
+    settings = dict(
+        online=True, proposals=3, candidates=1, theta_E_min=0.3, arc_peak=0.0
     )
-    job = tiny.job._replace(settings=settings)
-    feed = train_command.feed_of(job, train_command.cross_validation(job))
+    own = tiny.job._replace(plan=plan(tiny.job, **settings))
+    loader = job.loader_of(own, job.cross_validation(own))
 
     def go(name, **options):
-        run = tiny._replace(job=job)
-        return again(run, tmp_path / name, feed, epochs=2, **options)
+        options = settings | options
+        return again(tiny, tmp_path / name, loader, epochs=2, **options)
 
     state = go("whole")
     records = losses(tmp_path / "whole")
-    slots = job.steps * settings.batch_size
+    slots = own.steps * TINY.batch_size
     assert all(0 < r["empty_slots"] < slots for r in records)
     assert records != losses(tiny.folder)[:2]
 
@@ -352,12 +354,10 @@ def test_a_finished_run_says_so_and_does_not_train(tiny, monkeypatch, capsys):
 
 def test_a_diverged_run_says_so_and_writes_valid_json(tiny, tmp_path, capsys):
     state = again(tiny, tmp_path, learning_rate=10.0, epochs=50)
-    job = tiny.job._replace(
-        run_dir=tmp_path, settings=replace(TINY, learning_rate=10.0)
-    )
-    stage = train_command.cross_validation(job)
-    summary = train_command.conclude(job, stage, tiny.data, state)
-    summary = train_command.finish(job, summary)
+    own = tiny.job._replace(run_dir=tmp_path, plan=plan(tiny.job, learning_rate=10.0))
+    stage = job.cross_validation(own)
+    summary = train_command.conclude(own, stage, tiny.loader, state)
+    summary = train_command.finish(own, summary)
     train_command.show(summary, tmp_path)
     said = capsys.readouterr().out
     assert "fold 3 DIVERGED" in said and "lower learning_rate" in said
@@ -606,7 +606,7 @@ def images(tiny, tmp_path_factory):
         folder,
         tiny.job.sample._replace(systems=few),
         tiny.job.catalogue,
-        sample_command.rendering_of(TINY, tiny.job.listing),
+        tiny.job.plan.rendering,
     )
     return folder
 
@@ -651,7 +651,7 @@ def test_mock_less_arcs_is_the_lens_galaxy(tiny, images):
             assert file["I"].header["PIXSCALE"] == 0.168
         lens = np.rot90(lenses.image[systems.lens_index[k]], -systems.rotation[k])
         np.testing.assert_allclose(mock - arc, lens, atol=2e-5 * lens.max())
-        kept = tiny.data.data.images[k]
+        kept = tiny.loader.data.images[k]
         np.testing.assert_allclose(mock, kept, atol=2e-5 * lens.max())
         assert arc[..., 2].max() > lenses.background[systems.lens_index[k], 2]
 
@@ -668,8 +668,8 @@ def test_predictions_of_images_on_disk_are_those_in_memory(
     )
     table = parquet.read(out)
     params = jax.tree.map(lambda a: jnp.asarray(a[0]), uninterrupted[0].best_params)
-    setup = train_command.network_settings(TINY)
-    expected = np.asarray(train.answer(params, tiny.data.data.images[:12], setup))
+    images = tiny.loader.data.images[:12]
+    expected = np.asarray(paper_cnn.predict(params, images, resolve.network_of(TINY)))
     columns = ("center_x_arcsec", "center_y_arcsec", "ex", "ey", "theta_E_arcsec")
     got = np.stack([table[name] for name in columns], -1)
     assert not any(table["flags"])
@@ -677,7 +677,7 @@ def test_predictions_of_images_on_disk_are_those_in_memory(
     assert table.meta["model"]["run_dir"] == str(tiny.folder.resolve())
 
 
-def test_broken_cutouts_among_good_ones(tiny, images, tmp_path, capsys):
+def test_broken_cutouts_among_good_ones(tiny, images, tmp_path):
     folder = tmp_path / "cutouts"
     folder.mkdir()
     good = sorted(images.iterdir())[0]
@@ -702,8 +702,8 @@ def test_broken_cutouts_among_good_ones(tiny, images, tmp_path, capsys):
             assert np.isnan(row["theta_E_arcsec"])
     strict = replace(settings, strict=True, out=str(tmp_path / "b.parquet"))
     assert predict_command.run(strict) == 3
-    assert predict_command.run(settings) == 2  # it is there
-    assert "overwrite=true" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="overwrite=true"):  # it is there
+        predict_command.run(settings)
 
 
 def test_a_run_that_has_only_begun_cannot_predict(tiny, tmp_path):
@@ -712,9 +712,10 @@ def test_a_run_that_has_only_begun_cannot_predict(tiny, tmp_path):
     with pytest.raises(ConfigError, match="run_dir: no checkpoint in"):
         predict_command.run(asked)
     # stopped in its first epoch: what is saved is not trained
-    start = train_command.cross_validation(tiny.job).start()
     folder = Path(settings.run_dir)
-    checkpoint.save(folder / "checkpoints", 1, to_save(start, 0, 1))
+    stage = job.cross_validation(tiny.job)._replace(folder=folder / "new")
+    start = loop.begin(stage).state
+    checkpoint.save(folder / "checkpoints", 1, loop.to_save(start, 0, 1))
     with pytest.raises(ConfigError, match="fold 3.*: train on, or lower"):
         predict_command.run(asked)
     (folder / "config.yaml").write_text("fold: [1")

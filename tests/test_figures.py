@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 from test_plots import TRUTH, drawn
 
-from lensjax.evaluation.metrics import Answers, running
+from lensjax.evaluation.metrics import Predictions, running
 from lensjax.next_images import FollowUp
 from lensjax.plotting import paper_figures, pictures
 from lensjax.survey import HSC
 
 
-def answers(n, rng, error=0.1):
+def predictions(n, rng, error=0.1):
     truth = np.array(TRUTH) + np.array([0.05, 0.05, 0.2, 0.2, 0.3]) * rng.normal(
         size=(n, 5)
     )
@@ -24,7 +24,7 @@ def answers(n, rng, error=0.1):
     )  # fmt: skip
     assert found.x.shape == nothing.shape
     predicted = truth + error * rng.normal(size=(n, 5))
-    return Answers(truth, predicted, rng.uniform(-3.5, -0.5, n), found)
+    return Predictions(truth, predicted, rng.uniform(-3.5, -0.5, n), found)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def answers(n, rng, error=0.1):
     ],
 )
 def test_figures_of_any_number_of_systems_and_networks(n, names, rng, tmp_path):
-    known = {"one": answers(n, rng), "other": answers(n, rng)}
+    known = {"one": predictions(n, rng), "other": predictions(n, rng)}
     known["lost"] = known["one"]._replace(predicted=np.full((n, 5), np.nan))
     by_name = {name: known[name] for name in names}
     for figure in (
@@ -52,14 +52,14 @@ def test_figures_of_any_number_of_systems_and_networks(n, names, rng, tmp_path):
 
 @pytest.mark.parametrize("n", [1, 300])
 def test_histograms_of_good_lost_and_stuck_networks(n, rng, tmp_path):
-    good = answers(n, rng)
+    good = predictions(n, rng)
     for predicted in (good.predicted, np.full((n, 5), np.nan), np.zeros((n, 5))):
         paper_figures.histograms(good._replace(predicted=predicted), tmp_path / "h.png")
         drawn(tmp_path / "h.png")
 
 
 def test_differences_are_of_next_images_whose_number_is_right(rng):
-    a = answers(50, rng)
+    a = predictions(50, rng)
     narrow = a.truth[:, 4] <= paper_figures.WIDE
     other = np.arange(50) % 5 == 0
     n = np.where(other, 4, 2)
@@ -80,7 +80,7 @@ def test_running_percentiles_by_hand():
 
 
 def test_models_with_shear_and_without_a_lens(rng, tmp_path):
-    a = answers(3, rng)
+    a = predictions(3, rng)
     bad = a.predicted.copy()
     bad[0], bad[1] = np.nan, (0, 0, 0.9, 0.9, 1)
     images = rng.normal(0.1, 0.1, (3, 64, 64, 4))

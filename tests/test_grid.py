@@ -133,7 +133,7 @@ def test_parts_trained_apart_make_one_table(whole, tmp_path):
 
 
 def test_a_loss_on_its_way_to_infinity_is_a_divergence():
-    label = dict.fromkeys(grid.AXES, 1)
+    label = dict.fromkeys(grid.Axes._fields, 1)
     records = [
         label | {"fold": k, "epoch": e, "val_loss": loss}
         for k, losses_ in enumerate([(0.1, 0.2), (0.3, 1e7), (0.2, None)])
@@ -155,7 +155,7 @@ def test_a_loss_on_its_way_to_infinity_is_a_divergence():
         ({"batch_sizes": (32, 0)}, "batch_size must be from 1"),
         ({"seeds": (1.5,)}, "seeds must be a list of numbers"),
         ({"final": True}, "final=true trains one network"),
-        ({"endless": True}, "endless=true is not for a grid"),
+        ({"online": True}, "online=true is not for a grid"),
         ({"tables": "/nowhere"}, "tables: /nowhere is no folder"),
     ],
 )

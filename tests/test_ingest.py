@@ -27,7 +27,7 @@ from lensjax.catalogue import archives, hsc, hudf, ingest, selection, tfds_build
 from lensjax.commands import config, progress
 from lensjax.commands import ingest as command
 from lensjax.commands.config import ConfigError, IngestConfig
-from lensjax.storage import chunks, parquet
+from lensjax.storage import chunks, parquet, sealed
 from lensjax.survey import HSC
 
 LENSES, SOURCES = archives.LENSES, archives.SOURCES
@@ -478,7 +478,7 @@ def test_a_full_disk_is_told_and_loses_no_part(
     full = OSError(errno.ENOSPC, "No space left on device", "some/file")
     with monkeypatch.context() as patch:
         if of == "part":
-            write, count = chunks._Hashed.write, []
+            write, count = sealed.Hashed.write, []
 
             def refusing(file, data):
                 count.append(1)
@@ -486,7 +486,7 @@ def test_a_full_disk_is_told_and_loses_no_part(
                     raise full
                 return write(file, data)
 
-            patch.setattr(chunks._Hashed, "write", refusing)
+            patch.setattr(sealed.Hashed, "write", refusing)
         else:
             writer = "tensorflow_datasets.core.writer.ShardWriter.write"
             error = RuntimeError("write() failed: No space left on device; writing x")

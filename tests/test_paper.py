@@ -15,7 +15,7 @@ QUANTILES = {"median": -0.001, "plus": 0.2, "minus": 0.1}
 MERIT = {"bias": 0.0, "half_width": 0.15, "rms": 0.25, "r2": 0.6, "outliers": 0.0}
 
 
-def answers():
+def predictions():
     images = {
         "systems": 9,
         "other number of images": 0.08,
@@ -47,7 +47,7 @@ def made(name):
         "tested on": 300, "epochs": 7, "optimizer": "adam", "learning_rate": 0.001,
         "batch_size": 32, "seed": 0, "seconds": [60, 12], "device": "cpu",
         "commit": "abc", "test loss": dict.fromkeys(who, 0.04321),
-        "answers": {w: answers() for w in who},
+        "predictions": {w: predictions() for w in who},
     }  # fmt: skip
 
 
@@ -65,22 +65,22 @@ def test_every_row_is_a_run_that_is_known_again_by_its_settings(name):
 
 
 def test_a_row_trained_on_fresh_systems_stands_beside_its_finite_sample(tmp_path):
-    asked = PaperConfig(endless=True)
+    asked = PaperConfig(online=True)
     settings = paper.settings_of("natural-5", asked)
-    assert settings.endless and settings.run_dir == "runs/paper/natural-5-endless"
+    assert settings.online and settings.run_dir == "runs/paper/natural-5-online"
     assert paper.name_of(settings) == "natural-5"
-    assert "endless=true" in config.command_line(settings)
-    fresh = made("natural-5-endless")
-    fresh["answers"]["network"]["merits"]["theta_E"] = MERIT | {"rms": 0.2}
+    assert "online=true" in config.command_line(settings)
+    fresh = made("natural-5-online")
+    fresh["predictions"]["network"]["merits"]["theta_E"] = MERIT | {"rms": 0.2}
     for record in (made("natural-5"), fresh, made("uniform")):
         (tmp_path / f"{record['row']}.json").write_text(json.dumps(record))
     records = page.records_in(tmp_path)
-    assert [*records] == ["natural-5", "natural-5-endless", "uniform"]
-    _, _, finite, endless = page.endless(records).splitlines()
+    assert [*records] == ["natural-5", "natural-5-online", "uniform"]
+    _, _, finite, online = page.online(records).splitlines()
     seen = 7 * (700 // 32) * 32  # epochs of whole batches
     assert "700 systems, again" in finite and f"| {seen:,} |" in finite
-    assert "fresh systems" in endless and f"| {seen:,} |" in endless
-    assert "0.250" in finite and "0.200" in endless
+    assert "fresh systems" in online and f"| {seen:,} |" in online
+    assert "0.250" in finite and "0.200" in online
     assert page.runs(records).count("python -m x") == 3
 
 

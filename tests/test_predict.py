@@ -11,9 +11,14 @@ from astropy import units
 from astropy.table import Table
 from test_cutouts import extension, extensions, galaxy, real, save
 
-from lensjax.learning import prediction
+from lensjax import parameters
+from lensjax.commands import predict as command
+from lensjax.commands.config import ConfigError, PredictConfig
+from lensjax.learning import predicted, prediction
 from lensjax.storage import parquet
 from lensjax.survey import HSC
+
+COLUMNS = parameters.columns()
 
 
 def model(images):
@@ -24,11 +29,20 @@ def model(images):
     return np.stack([0.1 * one, -0.2 * one, 0.3 * one, 0.0 * one, 1 + mean], -1)
 
 
-def answering(**numbers):
-    """A model that always answers the same."""
+def predicting(**numbers):
+    """A model that always predicts the same."""
     row = {"center_x_arcsec": 0.0, "center_y_arcsec": 0.0, "ex": 0.0, "ey": 0.0}
     row = row | {"theta_E_arcsec": 1.0} | numbers
-    return lambda x: np.tile([row[name] for name in prediction.TARGETS], (len(x), 1))
+    return lambda x: np.tile([row[name] for name in COLUMNS], (len(x), 1))
+
+
+def run(cutouts, out, model=model, **options):
+    """The command, with a model that is a plain function."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(command, "of_file", lambda name: command.Model(model, HSC, {}))
+        settings = PredictConfig(cutouts=str(cutouts), out=str(out), **options)
+        settings.validate()
+        return command.run(settings)
 
 
 def folder_of(path, n, start=0):
@@ -67,16 +81,16 @@ def mixed(tmp_path):
     return folder, flags
 
 
-def test_good_cutouts_get_lenses_and_broken_ones_flags(mixed, tmp_path):
+def test_good_cutouts_get_lenses_and_broken_ones_flags(mixed, tmp_path, capsys):
     folder, flags = mixed
-    out, lines = tmp_path / "out.parquet", []
-    status = prediction.run(model, folder, out, HSC, echo=lines.append, batch_size=4)
-    assert status == 0
+    out = tmp_path / "out.parquet"
+    assert run(folder, out, batch_size=4) == 0
+    said = capsys.readouterr().out
     table = prediction.read(out)
     assert list(table["id"]) == sorted(flags)
     assert dict(zip(table["id"], table["flags"], strict=True)) == flags
     for row in table:
-        numbers = np.array([row[name] for name in prediction.TARGETS])
+        numbers = np.array([row[name] for name in COLUMNS])
         if row["flags"]:
             assert np.isnan(numbers).all() and np.isnan(row["q"]) and row["message"]
         else:
@@ -89,19 +103,19 @@ def test_good_cutouts_get_lenses_and_broken_ones_flags(mixed, tmp_path):
             assert (
                 row["q"] == pytest.approx(np.sqrt(0.7 / 1.3)) and row["message"] == ""
             )
-    assert "9 cutouts: 3 predicted, 6 without" in lines[-1]
+    assert "9 cutouts: 3 predicted, 6 without" in said
     for flag in filter(None, flags.values()):
-        assert flag in lines[-1]
+        assert flag in said
 
 
 def test_strict_ends_with_three_and_still_writes(mixed, tmp_path):
     folder, flags = mixed
     out = tmp_path / "out.parquet"
-    assert prediction.run(model, folder, out, HSC, strict=True, echo=str) == 3
+    assert run(folder, out, strict=True) == 3
     assert len(prediction.read(out)) == len(flags)
     out = tmp_path / "good.parquet"
     glob = str(folder / "good_*.fits")
-    assert prediction.run(model, glob, out, HSC, strict=True, echo=str) == 0
+    assert run(glob, out, strict=True) == 0
 
 
 def test_several_processes_read_what_one_reads(mixed):
@@ -191,56 +205,57 @@ def test_an_unforeseen_error_is_one_row(tmp_path, monkeypatch):
 
 def test_an_odd_cutouts_centre_is_the_files_own(tmp_path):
     path = save(tmp_path / "a.fits", extensions(galaxy(91)))
-    table = prediction.predict(answering(), [path], HSC)
+    table = prediction.predict(predicting(), [path], HSC)
     # the file's centre is at +0.5 pixel in the crop, so the crop's at -0.5 in the file
     assert table["center_x_arcsec"][0] == pytest.approx(-0.084)
     assert table["center_y_arcsec"][0] == pytest.approx(-0.084)
 
 
-def test_targets_come_by_name(tmp_path):
+def test_numbers_are_what_the_space_says(tmp_path):
     path = save(tmp_path / "a.fits", extensions(galaxy()))
-    names = prediction.TARGETS[::-1]
-    table = prediction.predict(
-        lambda x: np.tile([1.5, 0.2, 0.1, -0.3, 0.4], (len(x), 1)),
-        [path],
-        HSC,
-        targets=names,
-    )
-    assert [table[n][0] for n in names] == pytest.approx([1.5, 0.2, 0.1, -0.3, 0.4])
-    with pytest.raises(ValueError, match="targets"):
-        prediction.predict(
-            model, [path], HSC, targets=("theta_E", "ex", "ey", "x", "y")
-        )
-    with pytest.raises(ValueError, match=r"answered \(1, 4\)"):
-        prediction.predict(lambda x: np.ones((1, 4)), [path], HSC)
+
+    def predict(numbers, space):
+        model = lambda x: np.tile(numbers, (len(x), 1))  # noqa: E731
+        return prediction.predict(model, [path], HSC, space=space)
+
+    space = (*parameters.WITHOUT_SHEAR[::-1], parameters.G1, parameters.G2)
+    numbers = [1.5, 0.2, 0.1, -0.3, 0.4, 0.05, -0.02]
+    table = predict(numbers, space)
+    got = [table[n][0] for n in parameters.columns(space)]
+    assert got == pytest.approx(numbers)
+    assert table.colnames.index("shear_g1") == table.colnames.index("q") - 2
+    with pytest.raises(ValueError, match="the space has no ex: add them"):
+        predict(numbers[1:5], [p for p in parameters.WITHOUT_SHEAR if p.name != "ex"])
+    with pytest.raises(ValueError, match=r"predicted \(1, 4\) .* needs \(1, 5\)"):
+        predict(numbers[:4], parameters.WITHOUT_SHEAR)
 
 
 @pytest.mark.parametrize("theta_E", [0.0, -0.3])
-def test_no_einstein_radius_is_no_answer(tmp_path, theta_E):
+def test_no_einstein_radius_is_no_prediction(tmp_path, theta_E):
     path = save(tmp_path / "a.fits", extensions(galaxy()))
-    table = prediction.predict(answering(theta_E_arcsec=theta_E), [path], HSC)
+    table = prediction.predict(predicting(theta_E_arcsec=theta_E), [path], HSC)
     assert list(table["flags"]) == ["unphysical_theta_E"]
     assert np.isnan(table["theta_E_arcsec"][0]) and np.isnan(table["ex"][0])
 
 
 def test_an_ellipticity_beyond_one_is_clipped_along_its_angle(tmp_path):
     path = save(tmp_path / "a.fits", extensions(galaxy()))
-    row = prediction.predict(answering(ex=-3.0, ey=4.0), [path], HSC)[0]
+    row = prediction.predict(predicting(ex=-3.0, ey=4.0), [path], HSC)[0]
     assert row["flags"] == "unphysical_ellipticity" and row["theta_E_arcsec"] == 1
-    assert np.hypot(row["ex"], row["ey"]) == pytest.approx(prediction.ELLIPTICITY_LIMIT)
+    assert np.hypot(row["ex"], row["ey"]) == pytest.approx(predicted.ELLIPTICITY_LIMIT)
     assert row["phi_rad"] == pytest.approx(np.arctan2(4, -3) / 2)
     assert 0 < row["q"] < 0.05
     assert not prediction.is_fatal(["unphysical_ellipticity"])
 
 
-def test_a_network_that_answers_nan_is_flagged(tmp_path):
+def test_a_network_that_predicts_nan_is_flagged(tmp_path):
     path = save(tmp_path / "a.fits", extensions(galaxy()))
-    table = prediction.predict(answering(ey=np.nan), [path], HSC)
+    table = prediction.predict(predicting(ey=np.nan), [path], HSC)
     assert list(table["flags"]) == ["nan_prediction"]
-    assert np.isnan([table[name][0] for name in prediction.TARGETS]).all()
+    assert np.isnan([table[name][0] for name in COLUMNS]).all()
 
 
-def test_equal_names_in_two_folders_are_flagged_and_answered(tmp_path):
+def test_equal_names_in_two_folders_are_flagged_and_predicted(tmp_path):
     folder_of(tmp_path / "a", 1)
     folder_of(tmp_path / "b", 2)
     paths = prediction.find(f"{tmp_path}/**/*.fits")
@@ -259,7 +274,7 @@ def test_find_sorts_and_names_what_is_not_there(tmp_path):
     one = str(tmp_path / "c[1]" / "good_0.fits")
     assert prediction.find(one) == [one]
     for nothing in ("nowhere", "*.fits"):
-        with pytest.raises(ValueError, match="cutouts=.*nothing there"):
+        with pytest.raises(ValueError, match="nothing there"):
             prediction.find(tmp_path / nothing)
     with pytest.raises(ValueError, match="no file ends in"):
         prediction.find(tmp_path)
@@ -331,26 +346,23 @@ def test_an_empty_catalogue_is_a_valid_file(tmp_path):
     assert prediction.summary(back) == "0 cutouts: 0 predicted, 0 without"
 
 
-def test_bad_arguments_end_with_two_before_anything_is_read(table, tmp_path):
-    out, lines = tmp_path / "out.parquet", []
+def test_bad_arguments_are_refused_before_anything_is_read(table, tmp_path):
+    out = tmp_path / "out.parquet"
     prediction.write(table, out)
-    before = out.read_bytes()
-
-    def run(cutouts=tmp_path / "c", out=out, **options):
-        return prediction.run(None, cutouts, out, HSC, echo=lines.append, **options)
-
-    assert run() == 2 and "overwrite=true" in lines[-1]
-    assert out.read_bytes() == before
-    assert run(out=tmp_path / "no" / "out.parquet") == 2 and "no folder" in lines[-1]
-    assert run(out=tmp_path / "out.csv") == 2 and ".parquet" in lines[-1]
-    assert run(out=tmp_path) == 2
-    new = tmp_path / "new.parquet"
-    assert run(tmp_path / "nowhere", out=new) == 2 and "nowhere" in lines[-1]
-    assert run(out=new, batch_size=0) == 2 and "batch_size=0" in lines[-1]
-    assert not new.exists()
-    assert (
-        prediction.run(model, tmp_path / "c", out, HSC, overwrite=True, echo=str) == 0
-    )
+    before, new = out.read_bytes(), tmp_path / "new.parquet"
+    for wrong, cutouts, place in (
+        ("out: .* exists: pass overwrite=true", "c", out),
+        ("out: .* no folder .*no", "c", tmp_path / "no" / "out.parquet"),
+        ("out: .* must end in .parquet", "c", tmp_path / "out.csv"),
+        ("out: .* must end in .parquet", "c", tmp_path),
+        ("cutouts: .*nowhere: nothing there", "nowhere", new),
+    ):
+        with pytest.raises(ConfigError, match=wrong):
+            run(tmp_path / cutouts, place, model=None)
+    with pytest.raises(ConfigError, match="batch_size must be from 1"):
+        run(tmp_path / "c", new, batch_size=0)
+    assert out.read_bytes() == before and not new.exists()
+    assert run(tmp_path / "c", out, overwrite=True) == 0
     assert len(prediction.read(out)) == 2
 
 
@@ -363,19 +375,20 @@ def test_a_folder_that_cannot_be_written_is_a_bad_argument(tmp_path, monkeypatch
         prediction.check_writable(tmp_path / "out.parquet")
 
 
-def test_a_full_disk_leaves_the_old_table_and_no_rubbish(table, tmp_path, monkeypatch):
+def test_a_full_disk_leaves_the_old_table_and_no_rubbish(
+    table, tmp_path, monkeypatch, capsys
+):
     out = tmp_path / "out.parquet"
     prediction.write(table, out)
-    before, lines = out.read_bytes(), []
+    before = out.read_bytes()
 
     def full(data, path):
-        path.write_bytes(b"half")
+        path.write(b"half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(parquet.pq, "write_table", full)
-    options = {"overwrite": True, "echo": lines.append}
-    assert prediction.run(model, tmp_path / "c", out, HSC, **options) == 1
-    assert "No space left" in lines[-1] and out.read_bytes() == before
+    assert run(tmp_path / "c", out, overwrite=True) == 1
+    assert "No space left" in capsys.readouterr().err and out.read_bytes() == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["c", "out.parquet"]
 
 
@@ -386,12 +399,12 @@ def test_warnings_do_not_count_as_failures(tmp_path):
     hdus = [extension(image[..., k], n, MAGZERO=None) for k, n in enumerate("GRIZ")]
     save(tmp_path / "b.fits", hdus)
     out = tmp_path / "out.parquet"
-    assert prediction.run(model, tmp_path, out, HSC, strict=True, echo=str) == 0
+    assert run(tmp_path, out, strict=True) == 0
     table = prediction.read(out)
     assert list(table["flags"]) == ["thin_edge", "no_zero_point,thin_edge"]
     assert np.isfinite(table["theta_E_arcsec"]).all()
 
 
-def test_real_cutouts_have_answers():
+def test_real_cutouts_have_predictions():
     table = prediction.predict(model, real("hsc/lenses"), HSC, batch_size=4)
     assert len(table) == 10 and np.isfinite(table["theta_E_arcsec"]).all()

@@ -1,4 +1,4 @@
-"""Networks in files: what was saved is what answers, and damage is told."""
+"""Networks in files: what was saved is what predicts, and damage is reported."""
 
 from dataclasses import replace
 
@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from lensjax.commands import config
+from lensjax.commands import config, resolve
 from lensjax.commands import export as export_command
 from lensjax.commands import predict as predict_command
-from lensjax.commands import sample as sample_command
 from lensjax.commands.config import ConfigError, PredictConfig
-from lensjax.learning import batches, network, pretrained, scaling, train
+from lensjax.learning import dataset, network, pretrained, scaling, train
 from lensjax.learning.network import Architecture
 from lensjax.survey import HSC
 
@@ -44,12 +43,12 @@ def file(params, tmp_path):
     return path
 
 
-def test_a_saved_network_answers_as_before(file, params, rng):
+def test_a_saved_network_predicts_as_before(file, params, rng):
     model = pretrained.load(file)
     assert (model.name, model.survey) == ("small", HSC)
     images = jnp.asarray(rng.normal(1, 2, (3, 20, 20, 4)), jnp.float32)
     expected = network.apply(params, scaling.scaled(images, "asinh"), SMALL)
-    np.testing.assert_allclose(pretrained.answer(model, images), expected, atol=1e-6)
+    np.testing.assert_allclose(pretrained.predict(model, images), expected, atol=1e-6)
     # the tensors are plain: other programs read them
     tensors = safetensors.numpy.load_file(file)
     np.testing.assert_array_equal(tensors["dense2.bias"], params["dense2"]["bias"])
@@ -130,7 +129,8 @@ def test_a_packaged_network_is_small_whole_and_has_its_card(name):
 def test_the_networks_own_command_says_which_weights_and_warns(tmp_path, capsys):
     settings = PredictConfig(cutouts="nowhere", out=str(tmp_path / "o.parquet"))
     settings.validate()
-    assert predict_command.run(settings) == 2  # nothing there, but the network is
+    with pytest.raises(ConfigError, match="nothing there"):  # but the network is
+        predict_command.run(settings)
     said = capsys.readouterr()
     assert f"weights {pretrained.DEFAULT}: trained on " in said.out + said.err
     assert "not on real ones" in said.out + said.err
@@ -145,12 +145,12 @@ def test_the_default_network_reads_galaxies_that_it_never_saw():
     keys = ["sample=uniform", "size=200", "n_lenses=80", "n_sources=40", "once=false"]
     composed = config.compose("sample", [*keys, "sample_seed=7", "out=nowhere"])
     settings = config.typed(composed, config.DrawConfig)
-    catalogue, listing = sample_command.catalogue_of(settings)
-    systems = sample_command.sample_of(settings, catalogue, listing).systems
-    rendering = sample_command.rendering_of(settings, listing)
-    images = batches.render_all(systems, catalogue, rendering)
+    catalogue, listing = resolve.catalogue_of(settings)
+    systems = resolve.sample_of(settings, catalogue, listing).systems
+    rendering = resolve.rendering_of(settings, listing)
+    images = dataset.render_all(systems, catalogue, rendering)
     model = pretrained.load()
-    error = pretrained.answer(model, images) - train.targets(systems)
+    error = pretrained.predict(model, images) - train.targets(systems)
     told = model.about["test"]["merits"]["network"]
     for k, name in enumerate(train.TARGETS):
         rms = float(jnp.sqrt((error[:, k] ** 2).mean()))

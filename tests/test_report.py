@@ -23,18 +23,32 @@ from test_experiments import (
     tracked,
 )
 
-from lensjax import catalogue
+from lensjax import catalogue, parameters
 from lensjax.commands import evaluate as evaluate_command
 from lensjax.commands import export as export_command
 from lensjax.commands import predict as predict_command
-from lensjax.commands import progress, runs, summary
+from lensjax.commands import progress, resolve, runs
 from lensjax.commands import train as train_command
 from lensjax.commands.config import ConfigError, EvaluateConfig, ExportConfig
-from lensjax.learning import pretrained, train
-from lensjax.learning.train import TARGETS
+from lensjax.learning import dataset, paper_cnn, pretrained
 from lensjax.storage import checkpoint, parquet
 
 WHOLE = replace(TINY, fold="all", final=True, epochs=2)
+COLUMNS = parameters.columns()
+
+
+def rendered(rows=slice(None), **other):
+    """Images of rows of the sample."""
+    catalogue, listing, sample = galaxies()
+    rendering = resolve.rendering_of(WHOLE, listing)._replace(**other)
+    systems = jax.tree.map(lambda a: a[rows], sample.systems)
+    return dataset.render_all(systems, catalogue, rendering)
+
+
+def saved(folder, of="final"):
+    """The state that a run's final network ended with."""
+    own = resolve.estimator_of(WHOLE), resolve.learning_of(WHOLE)
+    return runs.saved(folder / of / "checkpoints", *own, 1, keep_best=False)
 
 
 @pytest.fixture(scope="module")
@@ -72,25 +86,19 @@ def test_the_test_set_is_judged_once_and_by_the_final_network(finished):
     part = catalogue.split(listing.lens_id)
     tested = np.flatnonzero(part[sample.systems.lens_index] == -1)
     assert table["id"].tolist() == [f"{n:010d}" for n in tested]
-    params = runs.final(finished.folder, WHOLE)
+    own = resolve.estimator_of(WHOLE), resolve.learning_of(WHOLE)
+    params = runs.final(finished.folder, *own)
     params = jax.tree.map(lambda a: jnp.asarray(a[0]), params)
-    images = train_command.batches.render_all(
-        sample.systems, galaxies()[0], train_command.rendering_of(WHOLE, listing)
-    )[tested]
-    expected = train.answer(params, images, train_command.network_settings(WHOLE))
-    columns = summary.COLUMNS.values()
-    got = np.stack([table[f"network_{c}"] for c in columns], -1)
+    network = resolve.network_of(WHOLE)
+    expected = paper_cnn.predict(params, rendered()[tested], network)
+    got = np.stack([table[f"network_{c}"] for c in COLUMNS], -1)
     np.testing.assert_allclose(got, expected, rtol=2e-4, atol=1e-5)
-    truth = np.stack([table[c] for c in columns], -1)
+    truth = np.stack([table[c] for c in COLUMNS], -1)
     loss = ((got - truth) ** 2).mean()  # all weights are one
     assert finished.summary["final"]["test_loss"]["network"] == pytest.approx(loss)
     # without arcs it sees the lens galaxies alone
-    bare = train_command.rendering_of(WHOLE, listing)._replace(lens_only=True)
-    images = train_command.batches.render_all(sample.systems, galaxies()[0], bare)
-    expected = train.answer(
-        params, images[tested], train_command.network_settings(WHOLE)
-    )
-    got = np.stack([table[f"no_arcs_{c}"] for c in columns], -1)
+    expected = paper_cnn.predict(params, rendered(lens_only=True)[tested], network)
+    got = np.stack([table[f"no_arcs_{c}"] for c in COLUMNS], -1)
     np.testing.assert_allclose(got, expected, rtol=2e-4, atol=1e-5)
 
 
@@ -130,27 +138,11 @@ def test_a_stop_in_the_final_stage_loses_nothing(finished, cache, tmp_path):
         assert train_command.run(replace(WHOLE, run_dir=str(folder))) == 0
     assert losses(folder) == losses(finished.folder)
     assert losses(folder / "final") == losses(finished.folder / "final")
-    one, other = (
-        runs._saved(
-            f / "final" / "checkpoints",
-            train_command.network_settings(WHOLE),
-            1,
-            keep_best=False,
-        )
-        for f in (folder, finished.folder)
-    )
-    assert_same_bits(one, other)
+    assert_same_bits(saved(folder), saved(finished.folder))
 
 
 def test_predict_takes_the_final_network(finished):
-    model = predict_command.of_run(finished.folder).answer
-    catalogue_, listing, sample = galaxies()
-    images = train_command.batches.render_all(
-        jax.tree.map(lambda a: a[:30], sample.systems),
-        catalogue_,
-        train_command.rendering_of(WHOLE, listing),
-    )
-    got = model(images)
+    got = predict_command.of_run(finished.folder).predict(rendered(slice(30)))
     table = parquet.read(finished.folder / "test.parquet")
     rows = {name: k for k, name in enumerate(table["id"])}
     for k in range(30):
@@ -174,9 +166,9 @@ def test_the_evaluation_is_of_the_table(finished):
     found = json.loads(
         (finished.folder / "evaluation.json").read_text(), parse_constant=no_json
     )
-    assert found["judged by"] == "the test set"
+    assert found["evaluated on"] == "the test set"
     table = parquet.read(finished.folder / "test.parquet")
-    network = found["answers"]["network"]
+    network = found["predictions"]["network"]
     assert network["systems"] == len(table)
     error = np.asarray(table["network_ex"], float) - np.asarray(table["ex"], float)
     low, median, high = np.percentile(error, [16, 50, 84])
@@ -186,7 +178,7 @@ def test_the_evaluation_is_of_the_table(finished):
     assert network["merits"]["ex"]["half_width"] == pytest.approx((high - low) / 2)
     bins = [b["systems"] for b in network["by theta_E"]]
     assert sum(bins) == len(table)
-    assert set(network["merits"]) == set(TARGETS)
+    assert set(network["merits"]) == {*parameters.names()}
 
 
 def test_a_run_that_is_not_there_or_not_done(tmp_path):
@@ -206,19 +198,14 @@ def test_a_final_network_in_a_file_answers_as_its_run(finished, tmp_path, capsys
     settings.validate()
     assert export_command.run(settings) == 0
     model = pretrained.load(out)
-    catalogue_, listing, sample = galaxies()
-    images = train_command.batches.render_all(
-        jax.tree.map(lambda a: a[:30], sample.systems),
-        catalogue_,
-        train_command.rendering_of(WHOLE, listing),
-    )
-    expected = predict_command.of_run(finished.folder).answer(images)
-    np.testing.assert_allclose(pretrained.answer(model, images), expected, rtol=1e-5)
+    images = rendered(slice(30))
+    expected = predict_command.of_run(finished.folder).predict(images)
+    np.testing.assert_allclose(pretrained.predict(model, images), expected, rtol=1e-5)
     # what it says of itself is what the run came to
     summary_ = json.loads((finished.folder / "summary.json").read_text())["final"]
     assert model.about["test"]["loss"] == summary_["test_loss"]
     assert model.about["trained on"]["systems"] == summary_["systems"]["training"]
-    theta_E = np.asarray(sample.systems.sie.theta_E)
+    theta_E = np.asarray(galaxies()[2].systems.sie.theta_E)
     np.testing.assert_allclose(
         model.about["ranges"]["theta_E"], [theta_E.min(), theta_E.max()], rtol=5e-3
     )

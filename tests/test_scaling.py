@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lensjax.commands import settings
+from lensjax.commands.settings import train as settings
 from lensjax.learning import scaling
 
 IMAGES = np.random.default_rng(0).normal(3, 2, (2, 6, 6, 4)).astype(np.float32)

@@ -68,7 +68,7 @@ def test_nothing_is_overwritten_unasked(tmp_path, table):
     out = tmp_path / "systems.parquet"
     parquet.write(table, out)
     before = out.read_bytes()
-    with pytest.raises(ValueError, match="exists; pass overwrite=true"):
+    with pytest.raises(ValueError, match="exists; give another name"):
         parquet.write(table[:1], out)
     assert out.read_bytes() == before
     parquet.write(table[:1], out, overwrite=True)
@@ -83,7 +83,7 @@ def test_a_write_that_fails_leaves_the_old_table_and_no_rubbish(
     before = out.read_bytes()
 
     def broken(data, path):
-        path.write_bytes(b"half a table")
+        path.write(b"half a table")
         raise OSError("disk full")
 
     monkeypatch.setattr(parquet.pq, "write_table", broken)

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lensjax import catalogue
-from lensjax.learning import batches, train
-from lensjax.learning.batches import Data
+from lensjax import catalogue, parameters
+from lensjax.learning import folds, members, paper_cnn, train
+from lensjax.learning.dataset import Data
+from lensjax.learning.estimator import Estimator
 from lensjax.learning.network import Architecture
 from lensjax.learning.train import Hyperparameters, Settings
 from lensjax.mocks.system import Rendering, System
@@ -18,7 +19,8 @@ from lensjax.sie import SIE
 from lensjax.survey import HSC
 
 SMALL = Architecture(size=16, channels=(3,), dense=(8,))
-SETTINGS = Settings(batch_size=8, architecture=SMALL)
+PAPER = paper_cnn.estimator(paper_cnn.Settings(SMALL))
+SETTINGS = Settings(batch_size=8)
 CHOICE = Hyperparameters(learning_rate=0.02, seed=7)
 RENDERING = Rendering(HSC._replace(image_size=16), 0.03)
 N, LENSES = 90, 30
@@ -75,24 +77,31 @@ PART = catalogue.split([f"lens-{i}" for i in range(LENSES)])
 
 
 def folds_of(data, numbers):
-    return batches.split_rows(PART, data.systems.lens_index, numbers)
+    return folds.split_rows(PART, data.systems.lens_index, numbers)
 
 
 def trained(
-    data, numbers, devices, epochs=2, settings=SETTINGS, cuts=(), choices=(CHOICE,)
+    data,
+    numbers,
+    devices,
+    epochs=2,
+    settings=SETTINGS,
+    cuts=(),
+    choices=(CHOICE,),
+    estimator=PAPER,
 ):
     """Losses (epoch, train and validation, member) and the final state."""
-    members = train.members(folds_of(data, numbers), choices)
-    steps = batches.steps_per_epoch(PART, data.systems.lens_index, settings.batch_size)
+    rows = train.members(folds_of(data, numbers), choices, estimator.space)
+    steps = folds.steps_per_epoch(PART, data.systems.lens_index, settings.batch_size)
     some = jax.devices()[:devices]
-    program = train.compile(settings, steps, members, RENDERING, some)
-    state, members = program.place((train.start(settings, members), members))
+    program = train.compile(estimator, settings, steps, rows, RENDERING, some)
+    state, rows = program.place((train.start(estimator, settings, rows), rows))
     losses = []
     for epoch in range(epochs):
         for first, last in itertools.pairwise((0, *cuts, steps)):
-            state = program.run(state, members, data, epoch, first, last)
-        state = program.validate(state, members, data, 0, program.blocks)
-        state, both = program.finish(state, members, epoch)
+            state = program.run(state, rows, data, epoch, first, last)
+        state = program.validate(state, rows, data, 0, program.blocks)
+        state, both = program.finish(state, rows, epoch)
         losses.append(np.stack(both))
     return np.stack(losses), jax.device_get(state)
 
@@ -166,28 +175,28 @@ def test_adam_is_that_of_its_authors():
 
 def test_no_lens_galaxy_is_on_both_sides_of_a_fold(data):
     lens = np.asarray(data.systems.lens_index)
-    folds = folds_of(data, range(5))
+    rows = folds_of(data, range(5))
     tested = set(np.flatnonzero(PART == -1))
     assert len(tested) == round(0.3 * LENSES)
     held_out = []
     for k in range(5):
-        train_rows = folds.train[k][: folds.n_train[k]]
-        validation = folds.validation[k][: folds.n_validation[k]]
+        train_rows = rows.train[k][: rows.n_train[k]]
+        validation = rows.validation[k][: rows.n_validation[k]]
         here, there = set(lens[train_rows]), set(lens[validation])
         assert here and there and not here & there
         assert not tested & (here | there)
-        assert len(set(np.asarray(train_rows).tolist())) == folds.n_train[k]
+        assert len(set(np.asarray(train_rows).tolist())) == rows.n_train[k]
         held_out += np.asarray(validation).tolist()
         # the padding repeats rows of the same side
-        assert set(lens[folds.train[k]]) == here
-        assert set(lens[folds.validation[k]]) == there
+        assert set(lens[rows.train[k]]) == here
+        assert set(lens[rows.validation[k]]) == there
     assert sorted(held_out) == np.flatnonzero(PART[lens] >= 0).tolist()
 
 
 def test_the_final_network_trains_on_all_folds_and_is_held_from_the_test_set(data):
     lens, final = (
         np.asarray(data.systems.lens_index),
-        batches.final_rows(PART, data.systems.lens_index),
+        folds.final_rows(PART, data.systems.lens_index),
     )
     assert final.number.tolist() == [5]
     rows, tested = np.asarray(final.train[0]), np.asarray(final.validation[0])
@@ -196,7 +205,7 @@ def test_the_final_network_trains_on_all_folds_and_is_held_from_the_test_set(dat
     assert set(np.asarray(final.lenses[0])) == set(np.flatnonzero(PART >= 0))
     nothing = jnp.where(PART[lens] == -1, np.flatnonzero(PART == 0)[0], lens)
     with pytest.raises(ValueError, match="the test set has no validation systems"):
-        batches.final_rows(PART, nothing)
+        folds.final_rows(PART, nothing)
 
 
 def test_adam_trains_under_strict_promotion(data):
@@ -215,15 +224,15 @@ def test_a_fold_without_systems_is_an_error(data):
     lens_index = data.systems.lens_index
     nobody = jnp.where(PART[lens_index] == 2, np.flatnonzero(PART == 1)[0], lens_index)
     with pytest.raises(ValueError, match="fold 2 has no validation systems: draw"):
-        batches.split_rows(PART, nobody, [0])
+        folds.split_rows(PART, nobody, [0])
     with pytest.raises(ValueError, match="batch_size 500 .* lower it"):
-        batches.steps_per_epoch(PART, lens_index, 500)
+        folds.steps_per_epoch(PART, lens_index, 500)
 
 
 def test_every_row_comes_up_once_an_epoch():
     rows, n = jnp.arange(100, 150), jnp.int32(40)
-    first = batches.shuffled(jax.random.key(0), rows, n)
-    second = batches.shuffled(jax.random.key(1), rows, n)
+    first = folds.shuffled(jax.random.key(0), rows, n)
+    second = folds.shuffled(jax.random.key(1), rows, n)
     for order in (first, second):
         assert sorted(np.asarray(order[:40]).tolist()) == list(range(100, 140))
     assert (first != second).any()
@@ -275,7 +284,7 @@ def test_members_differ_and_one_that_diverges_disturbs_no_other(data, five):
 def test_side_by_side_is_one_by_one(data, five, monkeypatch):
     """As an accelerator has it: by vmap."""
     monkeypatch.setattr(
-        train, "side_by_side", lambda function, *rows: jax.vmap(function)(*rows)
+        members, "side_by_side", lambda function, *rows: jax.vmap(function)(*rows)
     )
     losses, _ = trained(data, range(5), 1)
     np.testing.assert_allclose(losses, five[0], rtol=2e-5)
@@ -284,13 +293,12 @@ def test_side_by_side_is_one_by_one(data, five, monkeypatch):
 def test_the_running_mean_of_parameters_by_hand(data):
     """With decay d after many steps: d times itself, 1 - d times the parameters."""
     settings = SETTINGS._replace(average=0.9)
-    members = train.members(folds_of(data, [3]), [CHOICE])
-    program = train.compile(settings, 3, members, RENDERING, jax.devices()[:1])
-    state = train.start(settings, members)
-    state, members = program.place((state, members))
+    own = train.members(folds_of(data, [3]), [CHOICE])
+    program = train.compile(PAPER, settings, 3, own, RENDERING, jax.devices()[:1])
+    state, own = program.place((train.start(PAPER, settings, own), own))
     mean = jax.device_get(state.params)
     for epoch, number in itertools.product(range(4), range(3)):
-        state = program.run(state, members, data, epoch, number, number + 1)
+        state = program.run(state, own, data, epoch, number, number + 1)
         step = 3 * epoch + number
         keep = min(0.9, (1 + step) / (10 + step))
         params = jax.device_get(state.params)
@@ -300,15 +308,15 @@ def test_the_running_mean_of_parameters_by_hand(data):
         jax.tree.leaves(state.average), jax.tree.leaves(mean), strict=True
     ):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
-    state = program.validate(state, members, data, 0, program.blocks)
-    rows = members.fold.validation[0][: members.fold.n_validation[0]]
+    state = program.validate(state, own, data, 0, program.blocks)
+    rows = own.fold.validation[0][: own.fold.n_validation[0]]
     params = jax.tree.map(lambda a: a[0], state.average)
-    outputs = np.asarray(train.predict(params, rows, data, settings, RENDERING))
+    outputs = np.asarray(train.predict(params, rows, data, PAPER, RENDERING))
     truth = np.asarray(train.targets(data.systems))[rows]
     assert float(state.validation_sum[0]) == pytest.approx(
         ((outputs - truth) ** 2).mean(), rel=1e-5
     )
-    state, _ = program.finish(state, members, 3)
+    state, _ = program.finish(state, own, 3)
     for one, other in zip(
         jax.tree.leaves(state.best_params), jax.tree.leaves(state.average), strict=True
     ):
@@ -316,14 +324,14 @@ def test_the_running_mean_of_parameters_by_hand(data):
 
 
 def test_without_best_parameters_the_curves_are_the_same(data, five):
-    members = train.members(folds_of(data, [3]), [CHOICE])
-    program = train.compile(SETTINGS, 3, members, RENDERING, jax.devices()[:1])
-    start = train.start(SETTINGS, members, keep_best=False)
+    own = train.members(folds_of(data, [3]), [CHOICE])
+    program = train.compile(PAPER, SETTINGS, 3, own, RENDERING, jax.devices()[:1])
+    start = train.start(PAPER, SETTINGS, own, keep_best=False)
     assert start.best_params == ()
-    state, members = program.place((start, members))
-    state = program.run(state, members, data, 0, 0, 3)
-    state = program.validate(state, members, data, 0, program.blocks)
-    state, losses = program.finish(state, members, 0)
+    state, own = program.place((start, own))
+    state = program.run(state, own, data, 0, 0, 3)
+    state = program.validate(state, own, data, 0, program.blocks)
+    state, losses = program.finish(state, own, 0)
     assert state.best_params == () and state.best_epoch.tolist() == [1]
     np.testing.assert_array_equal(state.best_loss, losses[1])
 
@@ -338,21 +346,68 @@ def test_it_learns_and_the_folds_differ(five):
 
 
 def test_an_epoch_in_pieces_is_the_same_bit_for_bit(data):
-    settings = SETTINGS._replace(
-        architecture=SMALL._replace(dropout=0.3), scaling="standardize"
+    estimator = paper_cnn.estimator(
+        paper_cnn.Settings(SMALL._replace(dropout=0.3), "standardize")
     )
-    whole, state = trained(data, [1], 1, settings=settings)
-    parts, other = trained(data, [1], 1, settings=settings, cuts=(1, 3))
+    whole, state = trained(data, [1], 1, estimator=estimator)
+    parts, other = trained(data, [1], 1, estimator=estimator, cuts=(1, 3))
     np.testing.assert_array_equal(whole, parts)
     for one, two in zip(jax.tree.leaves(state), jax.tree.leaves(other), strict=True):
         np.testing.assert_array_equal(one, two)
 
 
 def test_validation_loss_is_that_of_the_held_out_rows(data, five):
-    folds = folds_of(data, range(5))
-    rows = folds.validation[2][: folds.n_validation[2]]
+    rows = folds_of(data, range(5))
+    rows = rows.validation[2][: rows.n_validation[2]]
     params = jax.tree.map(lambda a: a[2], five[1].params)
-    outputs = train.predict(params, rows, data, SETTINGS, RENDERING)
+    outputs = train.predict(params, rows, data, PAPER, RENDERING)
     truth = np.asarray(train.targets(data.systems))[rows]
     expected = ((np.asarray(outputs) - truth) ** 2).mean()
     assert five[0][-1, 1, 2] == pytest.approx(expected, rel=1e-5)
+
+
+# Another estimator: nothing but these lines
+
+
+def mean_brightness():
+    """theta_E, and a shear of zero, of an image's mean: two numbers of a line."""
+    space = (parameters.THETA_E, parameters.G1)
+
+    def predict(params, images):
+        mean = images.mean((1, 2, 3))
+        return params["slope"] * mean[:, None] + params["level"][None]
+
+    def loss(params, images, systems, weights, key):
+        wrong = predict(params, images) - train.targets(systems, space)
+        return (jnp.abs(wrong) * weights[None]).mean(-1)
+
+    def init(key):
+        return {"slope": jax.random.normal(key), "level": jnp.zeros(2)}
+
+    return Estimator(init, loss, predict, space)
+
+
+def test_another_estimator_is_trained_by_the_same_program(data):
+    estimator = mean_brightness()
+    settings = SETTINGS._replace(optimizer="adam", weight_decay=0.0, average=0.5)
+    choices = [Hyperparameters(0.05, seed=2, weight_theta_E=3.0)]
+    losses, state = trained(
+        data, [0, 3], 1, 20, settings, choices=choices, estimator=estimator
+    )
+    assert (losses[-1] < 0.5 * losses[0]).all()
+    assert state.params["level"].shape == (2, 2)
+    params = jax.tree.map(lambda a: a[1], state.best_params)
+    rows = jnp.arange(N)
+    got = np.asarray(train.predict(params, rows, data, estimator, RENDERING))
+    theta_E = np.asarray(data.systems.sie.theta_E)
+    assert np.corrcoef(got[:, 0], theta_E)[0, 1] > 0.99
+    np.testing.assert_allclose(
+        train.target_weights(3.0, space=estimator.space), [1.5, 0.5]
+    )
+
+
+def test_the_papers_estimator_is_made_once_for_the_same_settings():
+    """Else every program would be compiled anew."""
+    again = paper_cnn.Settings(Architecture(size=16, channels=(3,), dense=(8,)))
+    assert paper_cnn.estimator(again) is PAPER
+    assert paper_cnn.estimator(again._replace(scaling="asinh")) != PAPER

@@ -10,7 +10,6 @@ the same bytes, however often the work was killed.
 """
 
 import csv
-import hashlib
 import io
 import json
 import os
@@ -25,7 +24,7 @@ from lensjax import __version__
 from lensjax.catalogue import schema
 from lensjax.catalogue.archives import LENSES, SOURCES, Half
 from lensjax.catalogue.selection import Chosen, Rejected
-from lensjax.storage import chunks, parquet
+from lensjax.storage import atomic, chunks, parquet, sealed
 from lensjax.survey import Survey
 
 FORMAT = 1
@@ -83,7 +82,7 @@ def begin(out: Path, asked: Mapping[str, Any], now: str) -> None:
             _remove(path)
         (out / WORK).mkdir(parents=True, exist_ok=True)
         text = json.dumps(asked, indent=1).encode()
-        chunks.replace(out / WORK / PLAN, lambda file: file.write(text))
+        atomic.write(out / WORK / PLAN, text)
 
 
 def _names() -> list[str]:
@@ -193,29 +192,26 @@ def finish(
     writer.writerow(Rejected._fields)
     writer.writerows(line for one in chosen.values() for line in one.rejected)
     raw = text.getvalue().encode("utf-8", "surrogateescape")
-    chunks.replace(out / WORK / REJECTED, lambda file: file.write(raw))
-    os.replace(out / WORK / REJECTED, out / REJECTED)
+    atomic.write(out / REJECTED, raw)
     files = {}
     for done, path in enumerate(stored(out)):
-        files[str(path.relative_to(out))] = digest(path)
+        files[str(path.relative_to(out))] = sealed.digest(path)
         progress(done + 1)
     scale = asked.get(SOURCES, {}).get("pixel_scale")
-    sealed = json.dumps([files, scale], sort_keys=True)
     made = {
         "plan": asked,
         **{name: one.counts for name, one in chosen.items()},
         "files": files,
-        "fingerprint": hashlib.sha256(sealed.encode()).hexdigest(),
+        "fingerprint": sealed.digest_of([files, scale]),
     }
-    raw = json.dumps(made, indent=1).encode()
-    chunks.replace(out / WORK / SUMMARY, lambda file: file.write(raw))
-    os.replace(out / WORK / SUMMARY, out / SUMMARY)
+    atomic.write(out / SUMMARY, json.dumps(made, indent=1))
     return made
 
 
 def clean(out: Path) -> None:
     """Take the work away, when the summary is there."""
     shutil.rmtree(out / WORK, ignore_errors=True)
+    atomic.clean(out)
 
 
 def stored(out: Path) -> list[Path]:
@@ -223,13 +219,6 @@ def stored(out: Path) -> list[Path]:
     inside = [p for name in (LENSES, SOURCES) for p in (out / name).rglob("*")]
     tables_ = [out / f"{name}.parquet" for name in (LENSES, SOURCES)]
     return sorted(path for path in [*inside, *tables_] if path.is_file())
-
-
-def digest(path: Path) -> dict[str, Any]:
-    """Size and SHA-256 of a file."""
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        return {"bytes": file.tell(), "sha256": sha256}
 
 
 def summary(out: Path) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 
 from lensjax.catalogue import Catalogue, Lenses, Listing, Sources, ingest, schema
 from lensjax.catalogue.archives import LENSES, SOURCES
-from lensjax.storage import parquet
+from lensjax.storage import parquet, sealed
 from lensjax.survey import Survey
 
 BATCH = 64  # records that one thread reads at a time
@@ -80,7 +80,7 @@ _ARCHIVES = {LENSES: "lenses", SOURCES: "mosaics and redshifts"}
 def verify(folder: str | Path) -> None:
     """Raise ValueError, naming the file, where a byte has changed; reads all."""
     for name, entry in summary_of(folder)["files"].items():
-        if ingest.digest(Path(folder) / name) != entry:
+        if sealed.digest(Path(folder) / name) != entry:
             raise ValueError(
                 f"{Path(folder) / name} is damaged: its SHA-256 has changed; copy it "
                 "again, or run the same `lensjax ingest`, overwriting it"

@@ -1,7 +1,7 @@
 """Whether a cutout is fit for a network: its faults by name, and what the network sees.
 
-Inputs are checked, never outputs: a max-pool can drop a NaN, and a network then answers
-a broken image with a plausible number.
+Inputs are checked, never outputs: a max-pool can drop a NaN, and a network then gives
+a broken image a plausible number.
 """
 
 import math

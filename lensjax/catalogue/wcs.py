@@ -8,21 +8,23 @@ supergalactic, in any order and unit: positions and directions that come out are
 CTYPE without a longitude and a latitude (LINEAR, DETECTOR) is no WCS.
 """
 
+from __future__ import annotations
+
 import math
 import re
 import warnings
 from functools import lru_cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from astropy import log
-from astropy.coordinates import BarycentricMeanEcliptic, SkyCoord
 from astropy.io import fits
-from astropy.wcs import WCS, Wcsprm
-from astropy.wcs.utils import wcs_to_celestial_frame
 from numpy.typing import ArrayLike
 
 from lensjax.catalogue._fits_files import CutoutError, number
+
+if TYPE_CHECKING:  # a quarter of a second, which files without a WCS do not need
+    from astropy.wcs import WCS
 
 SCALE_TOLERANCE = 0.005  # 0.3 pixels over 64, and 0.5 % of theta_E
 SQUARE = 0.01  # how far from 1 the axes of a pixel's image on the sky may be
@@ -129,6 +131,8 @@ def to_sky(wcs: WCS, x: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray
     lon, lat = (world[:, k].reshape(shape).copy() for k in (wcs.wcs.lng, wcs.wcs.lat))
     if (frame := _frame(wcs)) is None:
         return lon, lat
+    from astropy.coordinates import SkyCoord
+
     sky = SkyCoord(lon, lat, unit="deg", frame=frame).icrs
     return sky.ra.deg, sky.dec.deg
 
@@ -138,6 +142,8 @@ def to_pixels(wcs: WCS, ra: ArrayLike, dec: ArrayLike) -> tuple[np.ndarray, np.n
     ra, dec = np.broadcast_arrays(np.asarray(ra, float), np.asarray(dec, float))
     lon, lat = ra, dec
     if (frame := _frame(wcs)) is not None:
+        from astropy.coordinates import SkyCoord
+
         sky = SkyCoord(ra, dec, unit="deg", frame="icrs").transform_to(frame)
         lon, lat = sky.spherical.lon.deg, sky.spherical.lat.deg
     world = np.empty((ra.size, 2))
@@ -203,6 +209,8 @@ def _grid(text: str, shape: tuple[int, ...]) -> Grid | None:
 
 def _wcs(header: fits.Header, axes: list[int]) -> WCS:
     """The WCS of two axes by astropy; ValueError, with wcslib's words, without one."""
+    from astropy.wcs import WCS, Wcsprm
+
     silent = log.disabled
     try:
         # of cards that astropy mends, and of SIP under a CTYPE that does not say so
@@ -238,6 +246,8 @@ def _frame(wcs: WCS):
     """
     kind = wcs.wcs.ctype[wcs.wcs.lng][:4]
     if kind == "ELON":  # which astropy would take for right ascension
+        from astropy.coordinates import BarycentricMeanEcliptic
+
         equinox = wcs.wcs.equinox
         equinox = f"J{2000.0 if math.isnan(equinox) else equinox}"
         return BarycentricMeanEcliptic(equinox=equinox)
@@ -250,6 +260,8 @@ def _frame(wcs: WCS):
         system in ("", "ICRS") or (system == "FK5" and equinox == 2000)
     ):
         return None
+    from astropy.wcs.utils import wcs_to_celestial_frame
+
     return wcs_to_celestial_frame(wcs)
 
 

@@ -19,7 +19,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lensjax.commands.settings import (
@@ -32,12 +32,13 @@ from lensjax.commands.settings import (
     PredictConfig,
     SampleConfig,
     TrainConfig,
-    choice,
 )
+from lensjax.commands.settings.checks import choice
 
 __all__ = ["SampleConfig"]  # what is not used here, for the commands
 
 CONF = Path(__file__).parent / "conf"
+FORMER = {"endless": "online"}  # keys of version 0.1 -> their names now
 SWEPT = ("train", "grid")  # commands whose runs are folders of their own
 SCHEMAS: dict[str, type] = {
     "sample": DrawConfig,
@@ -70,8 +71,12 @@ def main(name: str, task: Callable[[Any], int | None]) -> None:
     arguments = check(name)
 
     def checked(config: Any) -> int:
+        from lensjax.commands import compiled  # and JAX, once the keys are right
+
         try:
-            return task(typed(config, SCHEMAS[name])) or 0
+            settings = typed(config, SCHEMAS[name])
+            compiled.keep()
+            return task(settings) or 0
         except ConfigError as error:
             _refuse(error)
         except KeyboardInterrupt:
@@ -167,6 +172,8 @@ def _check_keys(name: str, overrides: list[str]) -> None:
             raise ConfigError(f"{override!r} is not of the form key=value")
         if key not in known and not key.lstrip("+~").startswith("hydra"):
             near = difflib.get_close_matches(key, known, 1)
+            if FORMER.get(key) in known:
+                raise ConfigError(f"{key} is called {FORMER[key]} now")
             listed = ", ".join(known)
             hint = f"did you mean {near[0]}?" if near else f"there are {listed}"
             raise ConfigError(f"there is no key {key!r}: {hint}")
@@ -212,7 +219,11 @@ def to_yaml(config: Any) -> str:
 def from_yaml(path: Path, schema: type) -> Any:
     """A configuration as `to_yaml` wrote it; ConfigError where it is none."""
     try:
-        values = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.load(path))
+        found = OmegaConf.load(path)
+        for former, name in FORMER.items():
+            if isinstance(found, DictConfig) and former in found:
+                found[name] = found.pop(former)
+        values = OmegaConf.merge(OmegaConf.structured(schema), found)
         plain = OmegaConf.to_container(values, throw_on_missing=True)
         made = schema(**_tuples(plain))
         # the data may be elsewhere by now

@@ -14,22 +14,19 @@ import numpy as np
 
 from lensjax.commands import config, progress, runs
 from lensjax.commands.report import markdown_table
-from lensjax.commands.run_folder import network_settings, write
-from lensjax.commands.sample import survey_of
-from lensjax.commands.summary import COLUMNS
-from lensjax.learning import network, prediction, pretrained, train
-from lensjax.storage import parquet
+from lensjax.commands.resolve import estimator_of, learning_of, network_of, survey_of
+from lensjax.learning import network, pretrained
+from lensjax.parameters import WITHOUT_SHEAR
+from lensjax.storage import atomic, parquet
 
-RANGES = {
-    **{name: COLUMNS[name] for name in train.TARGETS},
-    "z_lens": "z_lens",
-    "z_source": "z_source",
+RANGES = {p.name: p.column for p in WITHOUT_SHEAR} | {
+    name: name for name in ("z_lens", "z_source")
 }
-"""Columns of a sample whose ranges are told."""
+"""Columns of a sample whose ranges are reported."""
 
 NOT_FOR_REAL = (
-    "It was trained on drawn galaxies, not on real ones: for real ones its answers are "
-    "biased (docs/paper.md), so train on the survey's own galaxies."
+    "It was trained on drawn galaxies, not on real ones: of real ones its predictions "
+    "are biased (docs/paper.md), so train on the survey's own galaxies."
 )
 
 
@@ -38,19 +35,16 @@ def about(run_dir: Path, settings: config.TrainConfig, name: str) -> dict:
     summary = json.loads((run_dir / "summary.json").read_text())
     facts = json.loads((run_dir / "provenance.json").read_text())
     drawn, final = parquet.read(run_dir / "systems.parquet"), summary["final"]
-    catalogue, setup = facts["catalogue"], network_settings(settings)
+    catalogue, own_network = facts["catalogue"], network_of(settings)
     own = settings.data is not None
     origin = f"galaxies of {Path(settings.data).name}" if own else catalogue["origin"]
     return {
         "name": name,
         "survey": survey_of(settings).name,
-        "scaling": setup.scaling,
-        "zero_point": setup.zero_point,
-        "architecture": pretrained.described(setup.architecture),
-        "targets": [
-            [t, prediction.UNITS[COLUMNS[t]] or "", prediction.DESCRIPTIONS[COLUMNS[t]]]
-            for t in train.TARGETS
-        ],
+        "scaling": own_network.scaling,
+        "zero_point": own_network.zero_point,
+        "architecture": pretrained.described(own_network.architecture),
+        "targets": [[p.name, p.unit, p.meaning] for p in WITHOUT_SHEAR],
         "trained on": {
             "systems": final["systems"]["training"],
             "catalogue": origin,
@@ -96,16 +90,16 @@ def card(model: pretrained.Model) -> str:
     lines = [
         f"# {model.name}",
         f"A network of {size:,} parameters (the paper's: Schuldt et al. 2021), that "
-        "answers an SIE for an image.",
+        "predicts an SIE from an image.",
         f"    lensjax predict weights={model.name} cutouts=DIR out=FILE",
         about["warning"],
         "## What it sees",
         f"Cutouts of {model.survey.name}: {side} x {side} pixels of "
         f"{model.survey.pixel_scale} arcsec, bands {', '.join(model.survey.bands)} in "
-        f"this order, counts of zero point {model.setup.zero_point:g}; it takes the "
-        f"scaling `{model.setup.scaling}` of them itself.",
-        "## What it answers",
-        markdown_table(["answer", "unit", "meaning"], meanings),
+        f"this order, counts of zero point {model.settings.zero_point:g}; it takes the "
+        f"scaling `{model.settings.scaling}` of them itself.",
+        "## What it predicts",
+        markdown_table(["parameter", "unit", "meaning"], meanings),
         "## What it was trained on",
         f"{on['systems']:,} mocks of the {on['catalogue']} ({on['lens_galaxies']:,} "
         f"lens galaxies, {on['sources']:,} sources), for {on['epochs']} epochs:",
@@ -117,7 +111,7 @@ def card(model: pretrained.Model) -> str:
         "## How well it does",
         f"On {test['systems']:,} mocks of lens galaxies that it never saw. "
         "*Light only* and *prior mean* know nothing of the arcs, or of the image.",
-        markdown_table(["answer", "by", "bias", "half width", "RMS", "R^2"], merits),
+        markdown_table(["parameter", "by", "bias", "half width", "RMS", "R^2"], merits),
         markdown_table(["by", "loss"], losses),
     ]
     return "\n\n".join(line.rstrip() for line in lines if line) + "\n"
@@ -128,20 +122,20 @@ def run(settings: config.ExportConfig) -> int:
     run_dir, out = Path(settings.run_dir), Path(settings.out)
     try:
         own = config.from_yaml(run_dir / "config.yaml", config.TrainConfig)
-        params = runs.final(run_dir, own)
+        params = runs.final(run_dir, estimator_of(own), learning_of(own))
         if params is None:
             raise config.ConfigError(
                 f"run_dir: {run_dir} has no final network: train it with fold=all "
                 "final=true, to its end"
             )
-        told = about(run_dir, own, settings.name or out.stem)
+        known = about(run_dir, own, settings.name or out.stem)
     except config.ConfigError:
         raise
     except (OSError, ValueError, KeyError) as error:
         raise config.ConfigError(f"run_dir: {run_dir}: {error}") from error
     try:
-        pretrained.save(out, jax.tree.map(lambda a: a[0], params), told)
-        write(out.with_suffix(".md"), card(pretrained.load(out)))
+        pretrained.save(out, jax.tree.map(lambda a: a[0], params), known)
+        atomic.write(out.with_suffix(".md"), card(pretrained.load(out)))
     except OSError as error:
         raise config.ConfigError(f"out: {out} was not written: {error}") from error
     progress.say(f"{out}: {out.stat().st_size:,} bytes; {out.with_suffix('.md')}")

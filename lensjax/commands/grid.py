@@ -22,6 +22,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from operator import itemgetter
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -31,16 +32,17 @@ from rich.table import Table as ScreenTable
 
 from lensjax import catalogue as catalogues
 from lensjax.commands import config, progress
-from lensjax.commands.run_folder import Job, open_run, read_metrics, write
+from lensjax.commands.job import Job, cross_validation, loader_of, trained
+from lensjax.commands.run_folder import open_run
 from lensjax.commands.signals import Signals, Stopped, stop_on_signals
-from lensjax.commands.train import cross_validation, feed_of, prepare
+from lensjax.commands.train import prepare
 from lensjax.evaluation import metrics
-from lensjax.learning import batches, train
-from lensjax.learning.loop import Stage, fit
-from lensjax.learning.train import Hyperparameters
-from lensjax.storage import checkpoint
+from lensjax.learning import folds, records
+from lensjax.learning.loop import Stage
+from lensjax.learning.members import members
+from lensjax.learning.records import Record
+from lensjax.storage import atomic, checkpoint
 
-AXES = ("learning_rate", "batch_size", "seed", "weight_theta_E")
 NO_CHOICE = (  # what makes no other network, or stands in every record
     "fold", "epoch", "train_loss", "val_loss", "images_per_second", "empty_slots",
     "run_dir", "tables", "devices", "checkpoint_seconds", "steps_per_dispatch",
@@ -48,16 +50,27 @@ NO_CHOICE = (  # what makes no other network, or stands in every record
     "learning_rates", "batch_sizes", "seeds", "weights_theta_E",
 )  # fmt: skip
 SHOWN = 10  # rows on the screen
-RUNAWAY = 10.0  # a loss (eq. 6) that no answer within a few arcsec can have
+RUNAWAY = 10.0  # a loss (eq. 6) that no prediction within a few arcsec can have
 
 
-def stage_of(job: Job, batch_size: int) -> Stage:
+class Axes(NamedTuple):
+    """The values that the hyperparameters take, each with each."""
+
+    learning_rate: tuple[float, ...]
+    batch_size: tuple[int, ...]
+    seed: tuple[int, ...]
+    weight_theta_E: tuple[float, ...]
+
+
+def stage_of(job: Job, axes: Axes, batch_size: int) -> Stage:
     """Every network of one batch size, trained at once."""
-    settings = job.settings
+    plan = job.plan
     choices = [
-        Hyperparameters(rate, seed, weight, settings.weight_center)
+        plan.hyperparameters._replace(
+            learning_rate=rate, seed=seed, weight_theta_E=weight
+        )
         for rate, seed, weight in itertools.product(
-            settings.learning_rates, settings.seeds, settings.weights_theta_E
+            axes.learning_rate, axes.seed, axes.weight_theta_E
         )
     ]
     labels = [
@@ -69,27 +82,27 @@ def stage_of(job: Job, batch_size: int) -> Stage:
             "weight_theta_E": c.weight_theta_E,
         }
         for c in choices
-        for fold in settings.folds
+        for fold in plan.folds
     ]
     alone = cross_validation(job)
     part = catalogues.split(job.listing.lens_id)
     lens_index = job.sample.systems.lens_index
     return alone._replace(
         folder=job.run_dir / f"batch_{batch_size}",
-        members=train.members(job.folds, choices),
+        members=members(job.folds, choices, plan.estimator.space),
         labels=labels,
-        setup=alone.setup._replace(batch_size=batch_size),
-        steps=batches.steps_per_epoch(part, lens_index, batch_size),
+        settings=plan.settings._replace(batch_size=batch_size),
+        steps=folds.steps_per_epoch(part, lens_index, batch_size),
         keep_best=False,  # curves are asked for, not networks
         seconds_per_dispatch=5.0,
     )
 
 
-def rows_of(records: list[dict], keys: Sequence[str] = AXES) -> list[dict]:
+def rows_of(records: list[Record], keys: Sequence[str] = Axes._fields) -> list[dict]:
     """One row for each choice of `keys`, from the records of its folds.
 
     The loss is the least of the mean validation curve; "" where no epoch has a finite
-    one in every fold.  A fold has diverged if its last loss is no number, or beyond
+    one in every fold.  A fold has diverged if its last loss is not finite, or beyond
     `RUNAWAY` and on its way there.
     """
 
@@ -125,15 +138,15 @@ def gather(folder: Path) -> list[dict]:
     """
     found = []
     for path in sorted(folder.rglob("metrics.jsonl")):
-        records = read_metrics(path)
-        if path.parent.name == "final" or not records:
+        own = records.read(path)
+        if path.parent.name == "final" or not own:
             continue
-        part = "learning_rate" in records[0]  # of a grid, whose settings are above it
+        part = "learning_rate" in own[0]  # of a grid, whose settings are above it
         settings = path.parent.parent if part else path.parent
         if (settings / "config.yaml").exists():
-            own = OmegaConf.to_container(OmegaConf.load(settings / "config.yaml"))
-            own = {k: str(v) if isinstance(v, list) else v for k, v in own.items()}
-            found += [own | r for r in records]
+            asked = OmegaConf.to_container(OmegaConf.load(settings / "config.yaml"))
+            asked = {k: str(v) if isinstance(v, list) else v for k, v in asked.items()}
+            found += [asked | r for r in own]
     values = defaultdict(set)
     for record in found:
         for key, value in record.items():
@@ -141,9 +154,9 @@ def gather(folder: Path) -> list[dict]:
     others = sorted(
         key
         for key, seen in values.items()
-        if len(seen) > 1 and key not in (*AXES, *NO_CHOICE)
+        if len(seen) > 1 and key not in (*Axes._fields, *NO_CHOICE)
     )
-    return rows_of(found, (*AXES, *others))
+    return rows_of(found, (*Axes._fields, *others))
 
 
 def write_table(folder: Path, rows: list[dict]) -> Path:
@@ -152,7 +165,7 @@ def write_table(folder: Path, rows: list[dict]) -> Path:
     writer = csv.DictWriter(text, rows[0], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write(folder / "members.csv", text.getvalue())
+    atomic.write(folder / "members.csv", text.getvalue())
     return folder / "members.csv"
 
 
@@ -197,13 +210,19 @@ def run(settings: config.GridConfig) -> int:
                     "keeps all in memory: give stream=false if it fits"
                 )
             began = time.monotonic()
-            trained = _train(job, signals)
+            axes = Axes(
+                settings.learning_rates,
+                settings.batch_sizes,
+                settings.seeds,
+                settings.weights_theta_E,
+            )
+            number = _train(job, axes, signals)
             rows = gather(run_dir)
             path = write_table(run_dir, rows)
             show(rows)
-            if trained:
+            if number:
                 hours = (time.monotonic() - began) / 3600
-                progress.say(f"{trained} networks, {trained / hours:,.0f} an hour")
+                progress.say(f"{number} networks, {number / hours:,.0f} an hour")
             progress.say(f"all {len(rows)} in {path}")
     except Stopped as stopped:
         progress.say(f"stopped; the same command with run_dir={run_dir} goes on")
@@ -216,20 +235,20 @@ def run(settings: config.GridConfig) -> int:
     return 0
 
 
-def _train(job: Job, signals: Signals) -> int:
+def _train(job: Job, axes: Axes, signals: Signals) -> int:
     """Train what is not done; the number of networks that this call began and ended."""
-    feed, trained = None, 0
-    for batch_size in job.settings.batch_sizes:
-        stage = stage_of(job, batch_size)
+    loader, number = None, 0
+    for batch_size in axes.batch_size:
+        stage = stage_of(job, axes, batch_size)
         done = stage.folder / "done.json"
         if done.exists():
             progress.say(f"batch size {batch_size}: done already")
             continue
-        if feed is None:
-            feed = feed_of(job, stage)
+        if loader is None:
+            loader = loader_of(job, stage)
         begun = checkpoint.latest(stage.folder / "checkpoints") is not None
         progress.say(f"batch size {batch_size}: {len(stage.labels)} networks")
-        fit(stage, feed, signals)
-        write(done, json.dumps({"networks": len(stage.labels)}) + "\n")
-        trained += 0 if begun else len(stage.labels)
-    return trained
+        trained(stage, loader, signals)
+        atomic.write(done, json.dumps({"networks": len(stage.labels)}) + "\n")
+        number += 0 if begun else len(stage.labels)
+    return number

@@ -9,7 +9,6 @@ killed, the same command goes on where it was, and comes to the same bytes.
 
 import os
 import sys
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from typing import Any
 
 from lensjax import survey
 from lensjax.catalogue import archives, hsc, ingest, selection
-from lensjax.commands import config, progress
+from lensjax.commands import config, places, progress
 from lensjax.commands.signals import Signals, Stopped, stop_on_signals
 from lensjax.storage import checkpoint, chunks
 
@@ -39,7 +38,7 @@ def run(settings: config.IngestConfig) -> int:
         progress.say(f"{out} is finished already: overwrite=true makes it anew")
         ingest.clean(out)
         return report(out, ingest.summary(out), settings.strict)
-    check_writable(out)
+    places.folder("out", out, ingest.WORK)
     try:
         with stop_on_signals() as signals, checkpoint.lock(out / ingest.WORK):
             signals.unsaved = True  # end between two objects, not at once
@@ -142,18 +141,6 @@ def named(key: str) -> Iterator[None]:
         ) from error
     except (ValueError, OSError) as error:
         raise config.ConfigError(f"{key}: {error}") from error
-
-
-def check_writable(out: Path) -> None:
-    """Raise ConfigError unless `out` can be written to."""
-    try:
-        (out / ingest.WORK).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out / ingest.WORK):
-            pass
-    except OSError as error:
-        raise config.ConfigError(
-            f"out: {out}: {error.strerror}: give a folder you may write to"
-        ) from error
 
 
 def order(settings: config.IngestConfig) -> int:

@@ -16,10 +16,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lensjax.commands import config, progress, runs
-from lensjax.commands.run_folder import network_settings
-from lensjax.commands.sample import survey_of
-from lensjax.learning import prediction, pretrained, train
+from lensjax.commands import config, places, progress, runs
+from lensjax.commands.resolve import estimator_of, learning_of, survey_of
+from lensjax.learning import predicted, prediction, pretrained
+from lensjax.parameters import WITHOUT_SHEAR, Space
 from lensjax.survey import Survey
 
 MOST_READERS = 16
@@ -27,36 +27,37 @@ MANY_FILES = 2000  # nine seconds of reading by one core; processes take two to 
 
 
 class Model(NamedTuple):
-    """Who answers, for which survey's images, and what is known of it."""
+    """Who predicts, for which survey's images, and what is known of it."""
 
-    answer: Callable[[np.ndarray], np.ndarray]  # images -> (n, 5)
+    predict: Callable[[np.ndarray], np.ndarray]  # images -> (n, len(space))
     survey: Survey
     facts: dict
+    space: Space = WITHOUT_SHEAR
 
 
 def of_run(run_dir: Path) -> Model:
     """The final network where a run has come to its end, else the mean of its folds."""
     try:
         settings = config.from_yaml(run_dir / "config.yaml", config.TrainConfig)
-        params = runs.final(run_dir, settings)
+        estimator, learning = estimator_of(settings), learning_of(settings)
+        params = runs.final(run_dir, estimator, learning)
         if params is None:
-            params = runs.best_of_folds(run_dir, settings)
+            params = runs.best_of_folds(run_dir, estimator, learning, settings.folds)
         facts = json.loads((run_dir / "provenance.json").read_text())
     except config.ConfigError:
         raise
     except (OSError, ValueError) as error:  # CheckpointError is a ValueError
         raise config.ConfigError(f"run_dir: {error}") from error
-    setup = network_settings(settings)
 
     @jax.jit
-    def answers(params, images):
-        one = jax.vmap(lambda p: train.answer(p, images, setup))
-        return one(params).mean(0)
+    def mean(params, images):
+        return jax.vmap(lambda p: estimator.predict(p, images))(params).mean(0)
 
     return Model(
-        lambda images: np.asarray(answers(params, jnp.asarray(images))),
+        lambda images: np.asarray(mean(params, jnp.asarray(images))),
         survey_of(settings),
         facts | {"run_dir": str(run_dir.resolve())},
+        estimator.space,
     )
 
 
@@ -70,7 +71,7 @@ def of_file(name: str) -> Model:
     if warning := model.about.get("warning"):
         progress.say(warning)
     return Model(
-        lambda images: np.asarray(pretrained.answer(model, jnp.asarray(images))),
+        lambda images: np.asarray(pretrained.predict(model, jnp.asarray(images))),
         model.survey,
         model.about,
     )
@@ -83,36 +84,44 @@ def readers() -> int:
     return min(os.cpu_count() or 1, MOST_READERS)
 
 
-def many(cutouts: str) -> bool:
-    """Whether there are files enough for processes to be worth their start."""
+def found(settings: config.PredictConfig) -> list[str]:
+    """The files to read; ConfigError without any, or where `out` cannot be written."""
+    places.table("out", Path(settings.out), settings.overwrite)
     try:
-        return len(prediction.find(cutouts)) >= MANY_FILES
-    except ValueError:  # told where they are read
-        return False
+        return prediction.find(settings.cutouts)
+    except ValueError as error:
+        raise config.ConfigError(f"cutouts: {error}") from error
 
 
 def run(settings: config.PredictConfig) -> int:
-    """Read, predict, write; returns the exit status."""
+    """Read, predict, write.  Returns the exit status.
+
+    0: written, whatever the flags.  1: the table could not be written in the end.  3:
+    written, but `strict` is set and some row has no prediction.
+    """
     if settings.run_dir is not None:
         model = of_run(Path(settings.run_dir))
     else:
         model = of_file(settings.weights or pretrained.DEFAULT)
+    paths = found(settings)
     processes = settings.processes
     if processes is None:
-        processes = readers() if many(settings.cutouts) else 0
-    with progress.track("predicting", 0, "cutouts") as update:
-        return prediction.run(
-            model.answer,
-            settings.cutouts,
-            settings.out,
+        processes = readers() if len(paths) >= MANY_FILES else 0
+    with progress.track("predicting", len(paths), "cutouts") as update:
+        table = prediction.predict(
+            model.predict,
+            paths,
             model.survey,
-            strict=settings.strict,
-            overwrite=settings.overwrite,
+            space=model.space,
             batch_size=settings.batch_size,
             processes=processes,
             provenance=model.facts,
-            progress=lambda done, total: update(done, total=total),
-            echo=lambda text: print(
-                text, file=sys.stderr if text.startswith("error") else sys.stdout
-            ),
+            progress=lambda done, total: update(done),
         )
+    try:
+        prediction.write(table, settings.out, settings.overwrite)
+    except (OSError, ValueError) as error:
+        print(f"error: out: {settings.out} was not written: {error}", file=sys.stderr)
+        return 1
+    progress.say(predicted.summary(table))
+    return 3 if settings.strict and predicted.without(table) else 0

@@ -7,7 +7,8 @@ from pathlib import Path
 import jinja2
 
 from lensjax.commands import config
-from lensjax.commands.run_folder import write
+from lensjax.learning import predicted
+from lensjax.storage import atomic
 
 PICTURES = {
     "models.png": "Lens models on colour images. Solid: critical curve, dotted: "
@@ -26,8 +27,6 @@ PICTURES = {
     "mocks.png": "Mocks and, beneath, their arcs alone.",
 }
 """Figures of a run's folder, with their captions; in brackets the paper's."""
-UNITS = {"x": "arcsec", "y": "arcsec", "theta_E": "arcsec"}
-PARAMETERS = ("theta_E", "ex", "ey", "x", "y")
 CHOSEN = (
     "sample", "multiplicity", "size", "theta_E_min", "weight_theta_E", "lens_only",
     "survey", "data", "fold", "final", "epochs", "optimizer", "average",
@@ -74,10 +73,9 @@ def make(run_dir: Path, evaluation: dict) -> Path:
             for name, text in PICTURES.items()
             if (run_dir / name).exists()
         ],
-        parameters=PARAMETERS,
-        units=UNITS,
+        parameters=predicted.FIRST,
     )
-    write(run_dir / "report.html", page)
+    atomic.write(run_dir / "report.html", page)
     return run_dir / "report.html"
 
 

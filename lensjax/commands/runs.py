@@ -8,14 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from lensjax.commands import config
-from lensjax.commands.run_folder import network_settings
-from lensjax.learning import train
-from lensjax.learning.batches import Folds
+from lensjax.learning import step
+from lensjax.learning.estimator import Estimator
+from lensjax.learning.folds import Folds
 from lensjax.learning.loop import to_save
+from lensjax.learning.members import Hyperparameters, members
+from lensjax.learning.step import Settings, State
 from lensjax.storage import checkpoint
 
 
-def final(run_dir: Path, settings: config.TrainConfig) -> dict | None:
+def final(run_dir: Path, estimator: Estimator, settings: Settings) -> dict | None:
     """Parameters, with one network in front, of a final network; None before its end.
 
     ConfigError where it has diverged.
@@ -23,9 +25,8 @@ def final(run_dir: Path, settings: config.TrainConfig) -> dict | None:
     summary = run_dir / "summary.json"
     if not summary.exists() or "final" not in json.loads(summary.read_text()):
         return None
-    setup = network_settings(settings)
-    state = _saved(run_dir / "final" / "checkpoints", setup, 1, keep_best=False)
-    params = train.judged(state)
+    folder = run_dir / "final" / "checkpoints"
+    params = step.in_use(saved(folder, estimator, settings, 1, keep_best=False))
     if not all(np.isfinite(p).all() for p in jax.tree.leaves(params)):
         raise config.ConfigError(
             f"run_dir: the final network of {run_dir} has diverged: lower learning_rate"
@@ -33,28 +34,37 @@ def final(run_dir: Path, settings: config.TrainConfig) -> dict | None:
     return params
 
 
-def best_of_folds(run_dir: Path, settings: config.TrainConfig) -> dict:
+def best_of_folds(
+    run_dir: Path, estimator: Estimator, settings: Settings, folds: list[int]
+) -> dict:
     """Parameters, with the folds in front, of each fold's best epoch so far."""
-    setup = network_settings(settings)
-    state = _saved(run_dir / "checkpoints", setup, len(settings.folds))
+    state = saved(run_dir / "checkpoints", estimator, settings, len(folds))
     untrained = np.asarray(state.best_epoch) == 0
     if untrained.any():
         raise config.ConfigError(
             f"run_dir: {run_dir} has no epoch with a finite validation loss yet "
-            f"(fold {settings.folds[untrained.argmax()]}): train on, or lower "
-            "learning_rate"
+            f"(fold {folds[untrained.argmax()]}): train on, or lower learning_rate"
         )
     return state.best_params
 
 
-def _saved(folder: Path, setup: train.Settings, members: int, keep_best: bool = True):
-    """The state of a run's networks as its latest checkpoint has it."""
-    like = jax.eval_shape(lambda: to_save(_untrained(setup, members, keep_best), 0, 0))
-    return checkpoint.restore(folder, like)["state"]
+def saved(
+    folder: Path,
+    estimator: Estimator,
+    settings: Settings,
+    members: int,
+    keep_best: bool = True,
+) -> State:
+    """The state of so many networks as their latest checkpoint has it."""
+
+    def like():
+        return to_save(_untrained(estimator, settings, members, keep_best), 0, 0)
+
+    return checkpoint.restore(folder, jax.eval_shape(like))["state"]
 
 
-def _untrained(setup: train.Settings, members: int, keep_best: bool) -> train.State:
-    nothing = jnp.zeros((members, 1), jnp.int32)
+def _untrained(estimator, settings, n: int, keep_best: bool) -> State:
+    nothing = jnp.zeros((n, 1), jnp.int32)
     folds = Folds(nothing[:, 0], *[nothing, nothing[:, 0]] * 3)
-    rows = train.members(folds, [train.Hyperparameters()])
-    return train.start(setup, rows, keep_best)
+    rows = members(folds, [Hyperparameters()], estimator.space)
+    return step.start(estimator, settings, rows, keep_best)

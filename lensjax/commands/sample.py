@@ -4,135 +4,31 @@ Writes DIR/systems.parquet, one row a system; with save_images=true also one FIT
 system, with the mock and the lensed source alone in every band.
 """
 
-import os
-from collections.abc import Callable
 from pathlib import Path
 
 import jax
 import numpy as np
 from astropy.io import fits
 
-from lensjax import cosmology, render, survey
-from lensjax.catalogue import Catalogue, Listing, ingested, plain
-from lensjax.commands import config, progress, provenance
-from lensjax.learning import train
+from lensjax import render
+from lensjax.catalogue import Catalogue
+from lensjax.commands import config, places, progress, provenance
+from lensjax.commands.resolve import (
+    catalogue_of,
+    rendering_of,
+    sample_of,
+    survey_of,
+)
+from lensjax.learning.estimator import targets
 from lensjax.learning.loader import galaxies_of
 from lensjax.lens import ray_shoot
-from lensjax.mocks import population, sample, system
-from lensjax.mocks.proposals import Criteria
+from lensjax.mocks import sample, system
 from lensjax.mocks.sample import Sample
 from lensjax.mocks.system import Rendering
 from lensjax.plotting import pictures
 from lensjax.storage import parquet
-from lensjax.survey import Survey
 
-COSMOLOGY = cosmology.PAPER
-LARGEST = 0.4  # of the memory: larger catalogues are read when due
 TOGETHER = 256  # images that are written from one reading of their galaxies
-
-
-def survey_of(settings: config.SampleConfig) -> Survey:
-    """The survey that a configuration names."""
-    return survey.named(settings.survey)
-
-
-def rendering_of(settings: config.SampleConfig, listing: Listing) -> Rendering:
-    """How the systems of a configuration become images."""
-    return Rendering(
-        survey_of(settings),
-        listing.source_pixel_scale,
-        settings.arc_noise,
-        settings.lens_only,
-    )
-
-
-def criteria_of(settings: config.SampleConfig) -> Criteria:
-    """What a configuration accepts."""
-    names = set(Criteria._fields) - {"cap"}
-    return Criteria(
-        cap=settings.most_in_bin, **{name: getattr(settings, name) for name in names}
-    )
-
-
-def catalogue_of(settings: config.SampleConfig) -> tuple[Catalogue, Listing]:
-    """The galaxies that a configuration names: real stamps, or the population's."""
-    if settings.data is not None:
-        try:
-            catalogue, listing = _reader(settings)(
-                settings.data, survey_of(settings), settings.dither, settings.sources
-            )
-        except ValueError as error:
-            raise config.ConfigError(f"data: {error}") from error
-    else:
-        key = jax.random.fold_in(jax.random.key(settings.sample_seed), 0)
-        catalogue, listing = population.catalogue(
-            key,
-            settings.n_lenses,
-            settings.n_sources,
-            survey_of(settings),
-            COSMOLOGY,
-            settings.dither,
-        )
-    progress.say(
-        f"{len(listing.lens_id):,} lens galaxies and {len(listing.source_id):,} sources"
-        f": {listing.origin}"
-    )
-    for note in listing.notes:
-        progress.say(f"  note: {note}")
-    return _boosted(catalogue, settings.source_boost), listing
-
-
-def _reader(settings: config.SampleConfig) -> Callable:
-    """What reads the folder: a plain one, or an ingested one, whole or when due."""
-    if not ingested.is_ingested(settings.data):
-        if settings.stream == "true":
-            raise ValueError("stream=true needs a folder made by `lensjax ingest`")
-        return plain.read
-    # endless training draws among all galaxies: they must be in memory
-    if settings.stream == "auto" and not getattr(settings, "endless", False):
-        files = ingested.summary_of(settings.data)["files"].values()
-        large = sum(file["bytes"] for file in files) > LARGEST * _memory()
-        return ingested.stream if large else ingested.read
-    return ingested.stream if settings.stream == "true" else ingested.read
-
-
-def _memory() -> float:
-    """Bytes of the memory that JAX's arrays are in."""
-    stats = jax.local_devices()[0].memory_stats() or {}
-    host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return stats.get("bytes_limit", host)
-
-
-def _boosted(catalogue: Catalogue, magnitudes: float) -> Catalogue:
-    """The catalogue with brighter sources (paper, sect. 5.1)."""
-    if not magnitudes:
-        return catalogue
-    sources = catalogue.sources
-    flux, mag = sources.flux * 10 ** (0.4 * magnitudes), sources.mag - magnitudes
-    return catalogue._replace(sources=sources._replace(flux=flux, mag=mag))
-
-
-def sample_of(
-    settings: config.SampleConfig, catalogue: Catalogue, listing: Listing
-) -> Sample:
-    """The sample that a configuration asks for."""
-    key = jax.random.fold_in(jax.random.key(settings.sample_seed), 1)
-    with progress.track("drawing systems", settings.size, "systems") as update:
-        try:
-            drawn = sample.draw(
-                key,
-                settings.size,
-                catalogue,
-                rendering_of(settings, listing),
-                criteria_of(settings),
-                COSMOLOGY,
-                progress=update,
-            )
-        except ValueError as error:
-            raise config.ConfigError(str(error)) from error
-    counts = ", ".join(f"{n:,} {name}" for name, n in drawn.counts.items())
-    progress.say(f"proposals: {counts}")
-    return drawn
 
 
 def save_images(
@@ -175,7 +71,7 @@ def draw_pictures(
     drawn: Sample,
     catalogue: Catalogue,
     rendering: Rendering,
-    settings: config.SampleConfig,
+    shear: bool,
 ) -> None:
     """mocks.png, a sheet of them, and pipeline.png, how the first of these are made."""
     bands = rendering.survey
@@ -198,7 +94,7 @@ def draw_pictures(
 
     rows = jax.tree.map(lambda a: a[shown], systems)
     images, arcs = map(np.asarray, layers(rows, few))
-    truth = np.asarray(train.targets(rows))
+    truth = np.asarray(targets(rows))
     pictures.mocks(
         images + arcs,
         truth,
@@ -206,7 +102,7 @@ def draw_pictures(
         folder / "mocks.png",
         title="mocks and, beneath, their arcs alone; dashed: critical curve without "
         "external shear"
-        if settings.shear
+        if shear
         else "mocks and, beneath, their arcs alone; dashed: critical curve",
         arcs=arcs,
     )
@@ -231,13 +127,8 @@ def draw_pictures(
 def run(settings: config.DrawConfig) -> int:
     """Draw, and write the table and the images."""
     out = Path(settings.out)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        parquet.check_writable(out / "systems.parquet", settings.overwrite)
-    except OSError as error:
-        raise config.ConfigError(f"out: {out}: {error.strerror}") from error
-    except ValueError as error:
-        raise config.ConfigError(str(error)) from error
+    places.folder("out", out)
+    places.table("out", out / "systems.parquet", settings.overwrite)
     catalogue, listing = catalogue_of(settings)
     drawn = sample_of(settings, catalogue, listing)
     former = [*(out / "images").glob("[0-9]" * 10 + ".fits")]
@@ -245,10 +136,11 @@ def run(settings: config.DrawConfig) -> int:
         stale.unlink(missing_ok=True)
     table = sample.to_table(drawn, catalogue, listing, survey_of(settings))
     table.meta["provenance"] = provenance.collect(settings, listing)
+    rendering = rendering_of(settings, listing)
     if settings.save_images:
-        save_images(out / "images", drawn, catalogue, rendering_of(settings, listing))
+        save_images(out / "images", drawn, catalogue, rendering)
     if settings.pictures:
-        draw_pictures(out, drawn, catalogue, rendering_of(settings, listing), settings)
+        draw_pictures(out, drawn, catalogue, rendering, settings.shear > 0)
     parquet.write(table, out / "systems.parquet", overwrite=settings.overwrite)
     progress.say(f"{settings.size:,} systems in {out / 'systems.parquet'}")
     return 0

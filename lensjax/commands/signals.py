@@ -22,6 +22,11 @@ class Signals:
     received = 0  # the first one, if there was anything to save
     unsaved = False  # whether there is; else the process ends at once
 
+    def stop(self, unsaved: bool) -> bool:
+        """Whether one has come; from now on there is something to save, or nothing."""
+        self.unsaved = unsaved
+        return bool(self.received)
+
 
 @contextmanager
 def stop_on_signals() -> Iterator[Signals]:

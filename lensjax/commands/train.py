@@ -11,48 +11,23 @@ import json
 import sys
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
-
 from lensjax import catalogue as catalogues
 from lensjax.commands import config, progress, provenance
-from lensjax.commands.run_folder import (
-    Job,
-    fingerprint,
-    hyperparameters,
-    network_settings,
-    open_run,
-    write,
-)
-from lensjax.commands.sample import (
-    COSMOLOGY,
-    catalogue_of,
-    criteria_of,
-    rendering_of,
-    sample_of,
-    survey_of,
-)
+from lensjax.commands.job import Job, cross_validation, final_of, loader_of, trained
+from lensjax.commands.resolve import catalogue_of, estimator_of, plan_of, sample_of
+from lensjax.commands.run_folder import fingerprint, open_run
+from lensjax.commands.screen import show
 from lensjax.commands.signals import Signals, Stopped, stop_on_signals
-from lensjax.commands.summary import best_epoch, conclude, conclude_final, finish, show
-from lensjax.learning import batches, network, train
-from lensjax.learning.batches import Data
-from lensjax.learning.loader import FromDisk, InMemory
-from lensjax.learning.loop import Stage, fit
-from lensjax.mocks import online, proposals, sample
-from lensjax.mocks.online import Endless
-from lensjax.storage import checkpoint, parquet
-
-KEEP_AT_MOST = 6e9  # bytes of images that keep_images=auto holds in memory
-MOST_PROPOSALS = 4096  # in a slot of an endless batch
-STREAMED = 16  # steps whose galaxies are read from disk at a time
+from lensjax.commands.summary import best_epoch, conclude, conclude_final, finish
+from lensjax.learning import folds
+from lensjax.learning.loader import FromDisk
+from lensjax.mocks import sample
+from lensjax.storage import atomic, checkpoint, parquet
 
 
 def prepare(settings: config.TrainConfig, run_dir: Path) -> Job:
     """Galaxies, sample and folds of a run; ConfigError where they have changed."""
-    try:
-        network.validate(network_settings(settings).architecture)
-    except ValueError as error:
-        raise config.ConfigError(str(error)) from error
+    estimator_of(settings)  # refused, if it is, before galaxies are read
     catalogue, listing = catalogue_of(settings)
     begun = (run_dir / "config.yaml").exists()
     if begun and fingerprint(run_dir / "provenance.json") != listing.fingerprint:
@@ -61,105 +36,32 @@ def prepare(settings: config.TrainConfig, run_dir: Path) -> Job:
             "versions of jax have): start a new run_dir"
         )
     drawn = sample_of(settings, catalogue, listing)
+    plan = plan_of(settings, listing)
     lens_index = drawn.systems.lens_index
     try:
         part = catalogues.split(listing.lens_id)
-        folds = batches.split_rows(part, lens_index, settings.folds)
-        final = batches.final_rows(part, lens_index) if settings.final else None
+        rows = folds.split_rows(part, lens_index, plan.folds)
+        final = folds.final_rows(part, lens_index) if settings.final else None
         for size in getattr(settings, "batch_sizes", ()):  # of a grid
-            batches.steps_per_epoch(part, lens_index, size)
-        steps = batches.steps_per_epoch(part, lens_index, settings.batch_size)
+            folds.steps_per_epoch(part, lens_index, size)
+        steps = folds.steps_per_epoch(part, lens_index, plan.settings.batch_size)
     except ValueError as error:
         raise config.ConfigError(str(error)) from error
     if not begun:
-        table = sample.to_table(drawn, catalogue, listing, survey_of(settings))
+        table = sample.to_table(drawn, catalogue, listing, plan.rendering.survey)
         parquet.write(table, run_dir / "systems.parquet", overwrite=True)
         facts = provenance.collect(settings, listing) | {"sample": drawn.counts}
-        write(run_dir / "provenance.json", json.dumps(facts, indent=2) + "\n")
-        write(run_dir / "config.yaml", config.to_yaml(settings))
-    return Job(settings, run_dir, catalogue, listing, drawn, folds, final, steps)
-
-
-def cross_validation(job: Job) -> Stage:
-    """The folds of a run, side by side."""
-    settings = job.settings
-    return Stage(
-        folder=job.run_dir,
-        members=train.members(job.folds, [hyperparameters(settings)]),
-        labels=[{"fold": k} for k in settings.folds],
-        setup=network_settings(settings),
-        steps=job.steps,
-        epochs=settings.epochs,
-        rendering=rendering_of(settings, job.listing),
-        endless=endless_of(job),
-        checkpoint_seconds=settings.checkpoint_seconds,
-        steps_per_dispatch=settings.steps_per_dispatch,
-        devices=settings.devices,
-    )
-
-
-def final_of(job: Job, stage: Stage, epochs: int) -> Stage:
-    """The final network, trained on all folds and judged by none of its systems."""
-    rows = int(job.final.n_train[0])
-    return stage._replace(
-        folder=job.run_dir / "final",
-        members=train.members(job.final, [hyperparameters(job.settings)]),
-        labels=[{"fold": "final"}],
-        steps=rows // job.settings.batch_size,
-        epochs=epochs,
-        judged=False,
-        keep_best=False,
-    )
-
-
-def feed_of(job: Job, stage: Stage) -> InMemory | FromDisk:
-    """What the training step reads: images or galaxies in memory, or from disk."""
-    settings, systems = job.settings, job.sample.systems
-    rendering = rendering_of(settings, job.listing)
-    galaxies = job.catalogue
-    if not isinstance(galaxies.lenses.image, jax.Array):
-        size, steps, judged = settings.batch_size, stage.steps, stage.judged
-        return FromDisk(systems, galaxies, stage.members, size, STREAMED, steps, judged)
-    bands = rendering.survey
-    size = len(systems.number) * bands.image_size**2 * len(bands.bands) * 4
-    on_cpu = jax.default_backend() == "cpu"
-    keep, images = settings.keep_images, None
-    if keep == "true" or (keep == "auto" and on_cpu and size < KEEP_AT_MOST):
-        with progress.track("rendering mocks", len(systems.number), "mocks") as update:
-            images = batches.render_all(systems, galaxies, rendering, update)
-    rows = jax.tree.map(jnp.asarray, systems)
-    if not settings.endless:
-        return InMemory(Data(rows, galaxies if images is None else None, images))
-    criteria = criteria_of(settings)
-    key = jax.random.fold_in(jax.random.key(settings.sample_seed), 1)
-    pool = proposals.pool(key, galaxies, bands, criteria, COSMOLOGY)
-    share = jnp.asarray(online.thinning(job.sample, criteria))
-    return InMemory(Data(rows, galaxies, images, pool, share))
-
-
-def endless_of(job: Job) -> Endless | None:
-    """How training systems are drawn within the step, if they are.
-
-    A slot makes four times the proposals that the sample took for each source placed.
-    """
-    settings, number = job.settings, job.settings.proposals
-    if not settings.endless:
-        return None
-    if not number:
-        counts = job.sample.counts
-        taken = counts["proposed"] / counts["placed"]
-        number = min(max(32, round(4 * taken)), MOST_PROPOSALS)
-    number = max(number, settings.candidates)
-    progress.say(f"endless: {number:,} proposals in each slot of a batch")
-    return Endless(criteria_of(settings), COSMOLOGY, number, settings.candidates)
+        atomic.write(run_dir / "provenance.json", json.dumps(facts, indent=2) + "\n")
+        atomic.write(run_dir / "config.yaml", config.to_yaml(settings))
+    return Job(run_dir, plan, catalogue, listing, drawn, rows, final, steps)
 
 
 def train_all(job: Job, signals: Signals) -> dict:
     """Train the folds and, if asked, the final network; the run's summary."""
     stage = cross_validation(job)
-    feed = feed_of(job, stage)
-    summary = conclude(job, stage, feed, fit(stage, feed, signals))
-    if job.settings.final:
+    loader = loader_of(job, stage)
+    summary = conclude(job, stage, loader, trained(stage, loader, signals))
+    if job.final is not None:
         epochs = best_epoch(job.run_dir)
         if epochs is None:
             progress.say("a fold diverged from the first: there is no final network")
@@ -175,10 +77,10 @@ def train_all(job: Job, signals: Signals) -> dict:
                 "network trains for so long on all five folds"
             )
             stage = final_of(job, stage, epochs)
-            if isinstance(feed, FromDisk):
-                feed = feed_of(job, stage)
-            state = fit(stage, feed, signals)
-            summary |= {"final": conclude_final(job, stage, feed, state)}
+            if isinstance(loader, FromDisk):
+                loader = loader_of(job, stage)
+            state = trained(stage, loader, signals)
+            summary |= {"final": conclude_final(job, stage, loader, state)}
     return finish(job, summary)
 
 

@@ -6,10 +6,12 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from lensjax import parameters
 from lensjax.catalogue import Lenses
-from lensjax.learning.train import TARGETS, targets
+from lensjax.learning.estimator import targets
 from lensjax.mocks.system import System
 from lensjax.next_images import FollowUp
+from lensjax.parameters import Space
 
 
 class Merit(NamedTuple):
@@ -22,19 +24,23 @@ class Merit(NamedTuple):
     outliers: float  # share farther than three half widths from the bias
 
 
-class Answers(NamedTuple):
-    """What one network gave for N systems."""
+class Predictions(NamedTuple):
+    """What one network predicted of N systems; numbers in the order of a space."""
 
-    truth: np.ndarray  # (N, 5) in the order of TARGETS
+    truth: np.ndarray  # (N, 5)
     predicted: np.ndarray  # (N, 5)
     log_flux_ratio: np.ndarray  # (N,) lensed source over lens in i
     followup: FollowUp  # arrays (N, ...)
 
 
-def merits(truth: np.ndarray, predicted: np.ndarray) -> dict[str, Merit]:
-    """Figures of merit of each of `TARGETS`; arrays (N, 5).
+def merits(
+    truth: np.ndarray,
+    predicted: np.ndarray,
+    space: Space = parameters.WITHOUT_SHEAR,
+) -> dict[str, Merit]:
+    """Figures of merit of each parameter by its name; arrays (N, len(space)).
 
-    nan where a prediction is no number.
+    nan where a prediction is not finite.
     """
     truth, predicted = np.asarray(truth, float), np.asarray(predicted, float)
     with np.errstate(all="ignore"):
@@ -47,9 +53,7 @@ def merits(truth: np.ndarray, predicted: np.ndarray) -> dict[str, Merit]:
         outliers = (np.abs(difference - bias) > 3 * half).mean(0)
     outliers = np.where(np.isfinite(half), outliers, np.nan)
     columns = zip(bias, half, rms, r2, outliers, strict=True)
-    return {
-        name: Merit(*map(float, c)) for name, c in zip(TARGETS, columns, strict=True)
-    }
+    return {p.name: Merit(*map(float, c)) for p, c in zip(space, columns, strict=True)}
 
 
 def prior_mean(train_truth: np.ndarray, n: int) -> np.ndarray:
@@ -84,7 +88,7 @@ class LightOnly(NamedTuple):
         return LightOnly(middle, width, coefficients)
 
     def predict(self, systems: System, lenses: Lenses) -> np.ndarray:
-        """Answers (N, 5) in the order of `TARGETS`."""
+        """Predictions (N, 5) in the order of `parameters.WITHOUT_SHEAR`."""
         features = (_features(systems, lenses) - self.middle) / self.width
         theta_E = _quadratic(features) @ self.coefficients
         s = systems
@@ -107,16 +111,16 @@ def baselines(
     systems: System,
     lenses: Lenses,
     trained: Sequence[np.ndarray],
-    judged: Sequence[np.ndarray],
+    held_out: Sequence[np.ndarray],
 ) -> dict[str, np.ndarray]:
-    """Answers (N, 5) of both baselines for the judged rows of all networks together.
+    """Predictions (N, 5) of both baselines for the held-out rows of all networks.
 
-    trained, judged: rows of the sample, network by network.  Each row is answered by
+    trained, held_out: rows of the sample, network by network.  Each row is predicted by
     what was fitted without its lens galaxy.
     """
     truth = np.asarray(targets(systems), float)
     light, prior = [], []
-    for rows, others in zip(judged, trained, strict=True):
+    for rows, others in zip(held_out, trained, strict=True):
         fitted = LightOnly.fit(take(systems, others), lenses)
         light.append(fitted.predict(take(systems, rows), lenses))
         prior.append(prior_mean(truth[others], len(rows)))
@@ -143,7 +147,7 @@ def running(
     """Percentiles of `values` in bins of x, both (N,).
 
     Returns the bins' middles (B,), percentiles (P, B), nan where a bin is empty, and
-    how many are in each (B,).  What is beyond the edges or no number is left out.
+    how many are in each (B,).  What is beyond the edges or not finite is left out.
     """
     x, values, edges = (np.asarray(a, float) for a in (x, values, edges))
     bins = len(edges) - 1

@@ -5,13 +5,21 @@ from lensjax import _lazy
 __getattr__, __dir__, __all__ = _lazy.attach(
     __name__,
     (
-        "batches",
+        "dataset",
+        "estimator",
+        "folds",
         "loader",
         "loop",
+        "members",
         "network",
+        "paper_cnn",
+        "predicted",
         "prediction",
         "pretrained",
+        "program",
+        "records",
         "scaling",
+        "step",
         "train",
     ),
 )

@@ -1,7 +1,7 @@
 """Where training finds what it reads: all in memory, or lens stamps from disk.
 
 A training program reads rows of a sample and the galaxies that they name.  Where the
-galaxies do not fit into memory, a feed hands it, for some steps at a time, just those
+galaxies do not fit into memory, a loader hands it, for some steps at a time, just those
 that these steps will ask for, and reads ahead while the steps are computed.
 """
 
@@ -12,14 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from lensjax.catalogue import Catalogue, Lenses
-from lensjax.learning import train
-from lensjax.learning.batches import Data
-from lensjax.learning.train import Member
+from lensjax.learning.dataset import BLOCK, Data
+from lensjax.learning.members import Member, order
 from lensjax.mocks.system import System
 
 
 class InMemory:
     """Everything is there already."""
+
+    dispatch: int | None = None  # as many steps at a time as one likes
 
     def __init__(self, data: Data):
         self.data = data
@@ -52,15 +53,15 @@ class FromDisk:
         batch_size: int,
         dispatch: int,
         steps: int,
-        judged: bool = True,
+        validates: bool = True,
     ):
         self.systems, self.catalogue, self.members = systems, catalogue, members
         self.batch_size, self.dispatch = batch_size, dispatch
-        self.steps, self.epoch, self.judged = steps, 0, judged
-        self.blocks = -(-members.fold.validation.shape[1] // train.BLOCK)
-        per_member = dispatch * max(batch_size, train.BLOCK)
+        self.steps, self.epoch, self.validates = steps, 0, validates
+        self.blocks = -(-members.fold.validation.shape[1] // BLOCK)
+        per_member = dispatch * max(batch_size, BLOCK)
         self.room = len(members.seed) * (per_member + 1)  # the last rows are padding
-        self.order_of = jax.jit(jax.vmap(train.order, (0, None)))
+        self.order_of = jax.jit(jax.vmap(order, (0, None)))
         self.order: tuple[int, np.ndarray] | None = None
         self.thread = ThreadPoolExecutor(1)
         self.ahead: tuple[tuple, Future] | None = None
@@ -72,7 +73,7 @@ class FromDisk:
         if last < self.steps:
             to = min(last + self.dispatch, self.steps)
             self._read_ahead(("training", epoch, last, to))
-        elif self.judged:
+        elif self.validates:
             self._read_ahead(("validation", 0, min(self.dispatch, self.blocks)))
         else:
             self._read_next_epoch()
@@ -106,7 +107,7 @@ class FromDisk:
 
     def _validation(self, first: int, last: int) -> Data:
         held_out = np.asarray(self.members.fold.validation)
-        rows = held_out[:, first * train.BLOCK : last * train.BLOCK]
+        rows = held_out[:, first * BLOCK : last * BLOCK]
         # the last block repeats the last row
         return self.rows(np.append(rows, held_out[:, -1]))
 

@@ -1,17 +1,16 @@
 """Trained networks: one small file each, and those that come with lensjax.
 
     model = pretrained.load("uniform-5")  # or the path of a file that `save` wrote
-    answers = pretrained.answer(model, images)  # (n, 64, 64, 4) counts -> (n, 5)
+    predicted = pretrained.predict(model, images)  # (n, 64, 64, 4) counts -> (n, 5)
 
 A file is safetensors.  Its tensors are the parameters by name ("conv1.kernel"); its
-header's "lensjax" is a JSON text of all else: what the network sees, what its answers
+header's "lensjax" is a JSON text of all else: what the network sees, what its numbers
 mean, what it was trained on and how well it does (`Model.about`).
 """
 
-import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,8 +22,9 @@ from jax import Array
 from safetensors.numpy import save as serialize
 
 from lensjax import survey
-from lensjax.learning import network, train
+from lensjax.learning import network, paper_cnn
 from lensjax.learning.network import Architecture
+from lensjax.storage import atomic, sealed
 from lensjax.survey import Survey
 
 DEFAULT = "uniform-5"
@@ -40,7 +40,7 @@ class Model(NamedTuple):
 
     name: str
     params: dict
-    setup: train.Settings  # of which only `train.answer`'s part counts
+    settings: paper_cnn.Settings
     survey: Survey  # whose images it sees
     about: dict  # plain JSON: "trained on", "ranges", "test", "provenance", ...
 
@@ -75,33 +75,30 @@ def _model(header: Mapping[str, str], tensors: dict[str, np.ndarray]) -> Model:
     about = json.loads(header["lensjax"])
     if about["format"] != _FORMAT:
         raise ValueError(f"format {about['format']}, not {_FORMAT}")
-    if about["sha256"] != _digest(about, tensors):
+    if not sealed.holds(about, _bytes(tensors), key="sha256"):
         raise ValueError("damaged: its SHA-256 has changed")
     architecture = Architecture(
         **{k: _tuple(v) for k, v in about["architecture"].items()},
         convolution=network.convolution_here(),
     )
-    setup = train.Settings(
-        scaling=about["scaling"],
-        zero_point=about["zero_point"],
-        architecture=architecture,
-    )
+    settings = paper_cnn.Settings(architecture, about["scaling"], about["zero_point"])
     params = _nested(tensors)
     _check(params, architecture)
-    return Model(about["name"], params, setup, survey.named(about["survey"]), about)
+    return Model(about["name"], params, settings, survey.named(about["survey"]), about)
 
 
-@partial(jax.jit, static_argnames="setup")
-def _answer(params: dict, images: Array, setup: train.Settings) -> Array:
-    return train.answer(params, images, setup)
+_predict = jax.jit(paper_cnn.predict, static_argnames="settings")
 
 
-def answer(model: Model, images: Array) -> Array:
-    """Outputs (n, 5), in the order of `train.TARGETS`.
+def predict(model: Model, images: Array) -> Array:
+    """Predictions (n, 5), in the order of `parameters.WITHOUT_SHEAR`.
 
     images (n, side, side, band): counts of the model's survey, bands in its order.
     """
-    return _answer(model.params, images, model.setup)
+    return _predict(model.params, images, settings=model.settings)
+
+
+answer = predict  # its name in version 0.1
 
 
 def save(path: str | os.PathLike, params: dict, about: Mapping[str, Any]) -> None:
@@ -114,16 +111,9 @@ def save(path: str | os.PathLike, params: dict, about: Mapping[str, Any]) -> Non
         ".".join(str(k.key) for k in keys): np.ascontiguousarray(leaf, np.float32)
         for keys, leaf in jax.tree_util.tree_leaves_with_path(params)
     }
-    whole = {"format": _FORMAT, **about}
-    whole["sha256"] = _digest(whole, tensors)
+    whole = sealed.seal({"format": _FORMAT, **about}, _bytes(tensors), key="sha256")
     header = {"lensjax": json.dumps(whole, allow_nan=False)}
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(serialize(tensors, header))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    atomic.write(path, serialize(tensors, header))
 
 
 def described(architecture: Architecture) -> dict:
@@ -152,14 +142,11 @@ def _find(name: str | os.PathLike) -> Path:
     return path
 
 
-def _digest(about: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> str:
-    """SHA-256 of all that a file says but this."""
-    rest = {key: value for key, value in about.items() if key != "sha256"}
-    digest = hashlib.sha256(json.dumps(rest, sort_keys=True).encode())
+def _bytes(tensors: Mapping[str, np.ndarray]) -> Iterator[bytes]:
+    """What of the tensors is under the seal: their names and numbers."""
     for key in sorted(tensors):
-        digest.update(key.encode())
-        digest.update(np.ascontiguousarray(tensors[key]).tobytes())
-    return digest.hexdigest()
+        yield key.encode()
+        yield np.ascontiguousarray(tensors[key]).tobytes()
 
 
 def _nested(tensors: Mapping[str, np.ndarray]) -> dict:

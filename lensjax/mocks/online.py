@@ -13,16 +13,16 @@ import numpy as np
 from jax import Array
 
 from lensjax import cosmology
+from lensjax.catalogue import Catalogue
 from lensjax.cosmology import FlatLambdaCDM
-from lensjax.learning.batches import Data
 from lensjax.mocks import acceptance, proposals, sample, system
 from lensjax.mocks.acceptance import CAP_BIN
-from lensjax.mocks.proposals import Criteria
+from lensjax.mocks.proposals import Criteria, Pool
 from lensjax.mocks.sample import Sample
 from lensjax.mocks.system import Rendering, System
 
 
-class Endless(NamedTuple):
+class Online(NamedTuple):
     """How systems are drawn within a step; static under jit."""
 
     criteria: Criteria
@@ -49,14 +49,20 @@ def draw(
     key: Array,
     slots: int,
     among: tuple[Array, Array],
-    data: Data,
+    pool: Pool,
+    catalogue: Catalogue,
+    thinning: Array,
     rendering: Rendering,
-    endless: Endless,
+    online: Online,
 ) -> tuple[System, Array]:
-    """Systems (slots,) of the lenses `among`, and which slots found one."""
+    """Systems (slots,) of the lenses `among`, and which slots found one.
+
+    among: rows of the catalogue, padded, and how many of them count.  pool: of this
+    catalogue, see `proposals.pool`.  thinning: see the function of that name.
+    """
 
     def one(key):
-        return _slot(key, among, data, rendering, endless)
+        return _slot(key, among, pool, catalogue, thinning, rendering, online)
 
     keys = jax.random.split(key, slots)
     if jax.default_backend() == "cpu":
@@ -64,23 +70,23 @@ def draw(
     return jax.vmap(one)(keys)
 
 
-def _slot(key, among, data, rendering, endless):
-    criteria, pool, catalogue = endless.criteria, data.pool, data.catalogue
-    keys = jax.random.split(key, endless.proposals)
+def _slot(key, among, pool, catalogue, thinning, rendering, online):
+    criteria = online.criteria
+    keys = jax.random.split(key, online.proposals)
     numbers = jax.random.bits(jax.random.fold_in(key, 0), keys.shape) >> 1
 
     def propose(key, number):
         number = number.astype(jnp.int32)
         row, plausible = proposals.pair(
-            key, number, pool, criteria, endless.cosmo, among
+            key, number, pool, criteria, online.cosmo, among
         )
         row, placed = proposals.place(key, row, criteria)
-        admitted = data.thinning[(row.sie.theta_E / CAP_BIN).astype(int)]
+        admitted = thinning[(row.sie.theta_E / CAP_BIN).astype(int)]
         u = jax.random.uniform(jax.random.fold_in(key, 2))
         return row, plausible & placed & (u < admitted)
 
     rows, worth = jax.vmap(propose)(keys, numbers)
-    first = jnp.argsort(~worth)[: endless.candidates]  # stable: in order
+    first = jnp.argsort(~worth)[: online.candidates]  # stable: in order
 
     def judge(row):
         n = proposals.count_images(row)

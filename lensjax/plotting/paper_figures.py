@@ -13,9 +13,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from lensjax.evaluation.metrics import Answers, running
-from lensjax.learning.train import TARGETS
+from lensjax import parameters
+from lensjax.evaluation.metrics import Predictions, running
 from lensjax.plotting.results import LABELS
+
+TARGETS = parameters.names()
 
 RATIO = r"$\log_{10}(I_\mathrm{s} / I_\mathrm{l})$ in i"
 RATIO_EDGES = np.linspace(-3, -1, 11)  # the paper's range
@@ -24,7 +26,7 @@ FEW = 10  # systems below which there is no contour
 WIDE = 0.8  # [arcsec] theta_E above which the paper judges images and delays
 
 
-def histograms(answers: Answers, path: Path, title: str = "") -> None:
+def histograms(predictions: Predictions, path: Path, title: str = "") -> None:
     """Histograms of truth and prediction, and one against the other (6, 9, 10, 12).
 
     Red line: median prediction in bins of the truth; grey: 68 and 95 %.
@@ -32,7 +34,7 @@ def histograms(answers: Answers, path: Path, title: str = "") -> None:
     figure = Figure(figsize=(7.5, 14), layout="constrained")
     for (left, right), name in zip(figure.subplots(5, 2), TARGETS, strict=True):
         k = TARGETS.index(name)
-        x, y = answers.truth[:, k], answers.predicted[:, k]
+        x, y = predictions.truth[:, k], predictions.predicted[:, k]
         low, high = np.percentile(x, [0.2, 99.8])
         edge = 0.05 * (high - low) or 0.1
         edges = np.linspace(low - edge, high + edge, BINS + 1)
@@ -57,10 +59,11 @@ def histograms(answers: Answers, path: Path, title: str = "") -> None:
     figure.savefig(path, dpi=90)
 
 
-def error_pairs(by_name: Mapping[str, Answers], path: Path) -> None:
+def error_pairs(by_name: Mapping[str, Predictions], path: Path) -> None:
     """Errors of all parameters against each other (7): 68 and 95 % of the systems.
 
-    Answers that are no numbers are left out, and networks with fewer than `FEW` others.
+    Predictions that are not finite are left out, and so are networks with fewer than
+    `FEW` others.
     """
     figure = Figure(figsize=(10, 10))
     errors = {k: a.predicted - a.truth for k, a in by_name.items()}
@@ -96,12 +99,12 @@ def error_pairs(by_name: Mapping[str, Answers], path: Path) -> None:
     if errors:
         figure.legend(handles=lines, loc="upper right", fontsize=12)
     else:
-        text = f"fewer than {FEW} systems with an answer: no contours"
+        text = f"fewer than {FEW} systems with a prediction: no contours"
         figure.text(0.5, 0.5, text, ha="center", fontsize=20)
     figure.savefig(path, dpi=80)
 
 
-def against_flux_ratio(by_name: Mapping[str, Answers], path: Path) -> None:
+def against_flux_ratio(by_name: Mapping[str, Predictions], path: Path) -> None:
     """Error of theta_E against the brightness of the arcs (8)."""
     figure = Figure(figsize=(10, 7), layout="constrained")
     (blank, top), below = figure.subplots(2, 2)
@@ -120,7 +123,7 @@ def against_flux_ratio(by_name: Mapping[str, Answers], path: Path) -> None:
     figure.savefig(path, dpi=90)
 
 
-def follow_up(by_name: Mapping[str, Answers], path: Path) -> None:
+def follow_up(by_name: Mapping[str, Predictions], path: Path) -> None:
     """Offsets of next images and delays against the brightness of the arcs (13).
 
     Systems of theta_E > `WIDE` whose number of images is predicted right.
@@ -152,7 +155,7 @@ def follow_up(by_name: Mapping[str, Answers], path: Path) -> None:
     figure.savefig(path, dpi=90)
 
 
-def delays_against_theta_E(by_name: Mapping[str, Answers], path: Path) -> None:
+def delays_against_theta_E(by_name: Mapping[str, Predictions], path: Path) -> None:
     """Error of the delays against that of theta_E (14); theta_E > `WIDE`."""
     figure = Figure(figsize=(11, 4), layout="constrained")
     axes = figure.subplots(1, 2)
@@ -186,10 +189,10 @@ class Differences(NamedTuple):
     n_images: np.ndarray  # of the system
 
 
-def differences(answers: Answers, least: float = WIDE) -> Differences:
+def differences(predictions: Predictions, least: float = WIDE) -> Differences:
     """Next images where theta_E > `least` and the number of images agrees."""
-    f, d = answers.followup, answers.predicted - answers.truth
-    keep = (answers.truth[:, 4] > least) & (f.n_true == f.n_predicted)
+    f, d = predictions.followup, predictions.predicted - predictions.truth
+    keep = (predictions.truth[:, 4] > least) & (f.n_true == f.n_predicted)
     keep = keep[:, None] & np.isfinite(f.delay) & np.isfinite(f.predicted_delay)
 
     def spread(values):
@@ -204,7 +207,7 @@ def differences(answers: Answers, least: float = WIDE) -> Differences:
         delay,
         fraction,
         spread(d[:, 4]),
-        spread(answers.log_flux_ratio),
+        spread(predictions.log_flux_ratio),
         spread(f.n_true),
     )
 

@@ -12,7 +12,7 @@ from matplotlib.patheffects import withStroke
 
 from lensjax import images as image_positions
 from lensjax import sie
-from lensjax.evaluation.metrics import Answers
+from lensjax.evaluation.metrics import Predictions
 from lensjax.lens import Lens
 from lensjax.shear import Shear
 from lensjax.sie import SIE
@@ -165,7 +165,7 @@ def ellipse(target: np.ndarray, n: int = 128) -> tuple[np.ndarray, np.ndarray]:
 
 def models(
     images: np.ndarray,
-    answers: Answers,
+    predictions: Predictions,
     beta: np.ndarray,
     shear: np.ndarray,
     survey: Survey,
@@ -175,7 +175,7 @@ def models(
 ) -> None:
     """Lens models on colour images (N, n, n, band): curves, next images and delays.
 
-    answers: of these N systems; beta (N, 2): their sources' places [arcsec]; shear
+    predictions: of these N systems; beta (N, 2): their sources' places [arcsec]; shear
     (N, 2): g1 and g2 behind the truth, the predictions have none.  Critical curve
     solid, caustic and cut dotted; white is the truth, cyan the prediction.  A star is
     the image that is known, circles are the true next images and crosses the predicted
@@ -191,14 +191,14 @@ def models(
     for k, (axis, image) in enumerate(zip(axes.flat, images, strict=False)):
         axis.imshow(colour(image, survey), origin="lower", extent=(-half, half) * 2)
         for target, g, color in (
-            (answers.truth[k], shear[k], "white"),
-            (answers.predicted[k], (0.0, 0.0), "cyan"),
+            (predictions.truth[k], shear[k], "white"),
+            (predictions.predicted[k], (0.0, 0.0), "cyan"),
         ):
             for curve, style in zip(curves(target, *g), ("-", ":", ":"), strict=False):
                 axis.plot(*curve, color=color, lw=0.9, ls=style)
-        f = jax.tree.map(lambda a, k=k: np.asarray(a)[k], answers.followup)
+        f = jax.tree.map(lambda a, k=k: np.asarray(a)[k], predictions.followup)
         axis.plot(f.first_x, f.first_y, "*", color="yellow", ms=9, mec="black")
-        reach = float(max(*np.abs((f.first_x, f.first_y)), answers.truth[k][4]))
+        reach = float(max(*np.abs((f.first_x, f.first_y)), predictions.truth[k][4]))
         axis.plot(*beta[k], ".", color="yellow", ms=3)
         for x, y, days, style in (
             (f.x, f.y, f.delay, {"marker": "o", "color": "white", "mfc": "none"}),
@@ -221,8 +221,8 @@ def models(
                 )
             reach = max([reach, *np.abs(x[seen]), *np.abs(y[seen])])
         reach = min(1.25 * reach + 0.4, half)
-        title = rf"$\theta_\mathrm{{E}}$ {answers.truth[k][4]:.2f} / "
-        title += f"{answers.predicted[k][4]:.2f} arcsec"
+        title = rf"$\theta_\mathrm{{E}}$ {predictions.truth[k][4]:.2f} / "
+        title += f"{predictions.predicted[k][4]:.2f} arcsec"
         axis.set_title(f"{ids[k]}  {title}" if len(ids) else title, fontsize=8)
         axis.set(xlim=(-reach, reach), ylim=(-reach, reach))
     figure.savefig(path, dpi=90)

@@ -9,8 +9,8 @@ from matplotlib.ticker import MaxNLocator
 
 from lensjax import parameters
 from lensjax.evaluation.metrics import Merit, mean_curve
-from lensjax.learning.train import TARGETS
 
+TARGETS = parameters.names()
 LABELS = {p.name: parameters.axis_label(p) for p in parameters.WITHOUT_SHEAR}
 
 

@@ -14,7 +14,6 @@ torn, is never read, and goes at the next save.
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import logging
 import os
@@ -29,6 +28,8 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+
+from lensjax.storage import atomic, sealed
 
 _FORMAT = 1
 _NAME = re.compile(r"[0-9]+|[A-Za-z][A-Za-z0-9_]*")
@@ -202,29 +203,15 @@ def _commit(folder: Path, path: Path, step: int | str, leaves: dict) -> Path:
         "step": step,
         "folder": folder.name,
         "leaves": {key: _describe(leaf) for key, leaf in leaves.items()},
-        "files": {str(f.relative_to(folder)): _digest(f, sync=True) for f in files},
+        "files": {
+            # on the disk before the manifest says so
+            str(f.relative_to(folder)): sealed.digest(f, sync=True)
+            for f in files
+        },
     }
-    manifest["seal"] = _seal(manifest)
-    draft = folder.with_suffix(".draft")
-    with open(draft, "w") as file:
-        json.dump(manifest, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(draft, path)  # the commit
+    text = json.dumps(sealed.seal(manifest), indent=1)
+    atomic.write(path, text, sync=True)  # the commit
     return path
-
-
-def _seal(manifest: dict) -> str:
-    rest = {key: value for key, value in manifest.items() if key != "seal"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
-
-
-def _digest(path: Path, sync: bool = False) -> dict[str, Any]:
-    with open(path, "rb") as file:
-        if sync:  # on the disk before the manifest says so
-            os.fsync(file.fileno())
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return {"bytes": file.tell(), "sha256": digest}
 
 
 def _read(path: Path) -> dict:
@@ -233,10 +220,10 @@ def _read(path: Path) -> dict:
         raise CheckpointError(f"{path} is missing; checkpoints there: {known}")
     try:
         manifest = json.loads(path.read_bytes())
-        sealed = manifest["seal"] == _seal(manifest)
+        whole = sealed.holds(manifest)
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} is damaged: {error}") from error
-    if not sealed:
+    if not whole:
         raise CheckpointError(f"{path} is damaged: its SHA-256 has changed")
     if manifest["format"] != _FORMAT:
         raise CheckpointError(f"{path} has format {manifest['format']}, not {_FORMAT}")
@@ -260,7 +247,7 @@ def _compare(path: Path, stored: dict[str, str], wanted: dict[str, Any]) -> None
 def _verify(path: Path, entry: dict[str, Any]) -> None:
     if not path.is_file():
         raise CheckpointError(f"{path} is missing")
-    found = _digest(path)
+    found = sealed.digest(path)
     if found["bytes"] != entry["bytes"]:
         raise CheckpointError(
             f"{path} has {found['bytes']} bytes, should have {entry['bytes']}"
@@ -278,14 +265,14 @@ def _prune(directory: Path, keep: int, new: Path) -> None:
         named = {_read(path)["folder"] for path in directory.glob("*.json")}
     except CheckpointError:
         return  # a damaged manifest: keep every folder, a person may want to look
+    atomic.clean(directory)
     for path in directory.iterdir():
-        stem = path.name.removesuffix(".draft")
-        if _FOLDER.fullmatch(stem) and path.name not in named:
+        if _FOLDER.fullmatch(path.name) and path.name not in named:
             _remove(path)
 
 
 def _remove(path: Path) -> None:
-    # Whatever a failed save may have left of this folder and of its draft.
+    # Whatever a failed save may have left of this folder.
     for left in path.parent.glob(f"{path.name}*"):
         if left.is_dir():
             shutil.rmtree(left, ignore_errors=True)

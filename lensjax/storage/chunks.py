@@ -5,7 +5,6 @@ A part is the stamps of its objects that can be used, one row each, in `00012.np
 SHA-256 of both.  A part whose sums do not agree counts as absent and is made again.
 """
 
-import hashlib
 import json
 import os
 from collections import deque
@@ -19,6 +18,8 @@ from threading import Thread
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from lensjax.storage import atomic, sealed
 
 CHUNK = 4  # objects that a process reads before it answers
 PATIENCE = 0.2  # [s] between two looks at whether a process has answered
@@ -67,6 +68,7 @@ def make(
     raises ends the work, and loses no finished part.  OSError where the disk refuses.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    atomic.clean(folder)
     spans = [
         slice(start, min(start + task.size, len(task.names)))
         for start in range(0, len(task.names), task.size)
@@ -99,16 +101,11 @@ def load(folder: Path, number: int) -> Part | None:
     """A finished part; None where it is absent or damaged."""
     try:
         manifest = json.loads((folder / f"{number:05}.json").read_bytes())
-        if manifest.pop("seal") != _seal(manifest):
+        path, written = folder / f"{number:05}.npy", manifest["sha256"]
+        if not sealed.holds(manifest):
             return None
-        path = folder / f"{number:05}.npy"
-        if manifest["sha256"] is not None:
-            with path.open("rb") as file:
-                if (
-                    hashlib.file_digest(file, "sha256").hexdigest()
-                    != manifest["sha256"]
-                ):
-                    return None
+        if written is not None and sealed.digest(path)["sha256"] != written:
+            return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return _part(path, manifest)
@@ -128,26 +125,7 @@ def framed(stamp: np.ndarray, size: int) -> np.ndarray:
     return np.pad(stamp, ((edge, edge), (edge, edge)) + ((0, 0),) * (stamp.ndim - 2))
 
 
-def replace(path: Path, write: Callable[[Any], Any]) -> None:
-    """Write a file whole or not at all; what a kill leaves of it is `.part`."""
-    draft = path.with_suffix(path.suffix + ".part")
-    with draft.open("wb") as file:
-        write(file)
-    os.replace(draft, path)
-
-
 # --- writing --------------------------------------------------------------------------
-
-
-class _Hashed:
-    """A file that knows the SHA-256 of what was written; a full disk has an errno."""
-
-    def __init__(self, file: Any):
-        self.file, self.digest = file, hashlib.sha256()
-
-    def write(self, data: bytes) -> int:
-        self.digest.update(data)
-        return self.file.write(data)
 
 
 def _write(folder, number, names, found, measure) -> Part:
@@ -162,11 +140,12 @@ def _write(folder, number, names, found, measure) -> Part:
 
         def save(file):
             nonlocal digest
-            hashed = _Hashed(file)
+            # not a file to numpy, which would hide what a full disk says
+            hashed = sealed.Hashed(file)
             np.lib.format.write_array(hashed, table, allow_pickle=False)
-            digest = hashed.digest.hexdigest()
+            digest = hashed.sha256()
 
-        replace(path, save)
+        atomic.write(path, save)
     rows = iter(range(len(kept)))
     manifest = {
         "names": names,
@@ -176,9 +155,7 @@ def _write(folder, number, names, found, measure) -> Part:
         "shapes": {name: a.shape[1:] for name, a in stacked.items()},
         "sha256": digest,
     }
-    sealed = manifest | {"seal": _seal(manifest)}
-    text = json.dumps(sealed).encode()
-    replace(folder / f"{number:05}.json", lambda file: file.write(text))
+    atomic.write(folder / f"{number:05}.json", json.dumps(sealed.seal(manifest)))
     return _part(path, manifest)
 
 
@@ -186,10 +163,6 @@ def _part(path: Path, manifest: Mapping[str, Any]) -> Part:
     shapes = {name: tuple(shape) for name, shape in manifest["shapes"].items()}
     rest = {name: manifest[name] for name in ("names", "flags", "row", "numbers")}
     return Part(path, **rest, shapes=shapes)
-
-
-def _seal(manifest: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 # --- reading --------------------------------------------------------------------------

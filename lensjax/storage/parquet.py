@@ -2,7 +2,6 @@
 
 import json
 import os
-import secrets
 import tempfile
 from pathlib import Path
 
@@ -12,6 +11,8 @@ import pyarrow.parquet as pq
 from astropy.table import Column, MaskedColumn, Table
 from astropy.table.meta import get_yaml_from_table
 
+from lensjax.storage import atomic
+
 MARK = b"lensjax"  # in a file's metadata: the table's meta as JSON
 
 
@@ -19,20 +20,20 @@ def check_writable(out: str | os.PathLike, overwrite: bool = False) -> None:
     """Raise ValueError, with the remedy, if a table could not be written to `out`."""
     out = Path(out)
     if out.suffix not in (".parquet", ".pq"):
-        raise ValueError(f"out={out}: must end in .parquet")
+        raise ValueError(f"{out}: must end in .parquet")
     if out.is_dir():
-        raise ValueError(f"out={out}: is a folder; name a file in it")
+        raise ValueError(f"{out}: is a folder; name a file in it")
     if os.path.lexists(out) and not overwrite:
-        raise ValueError(f"out={out}: exists; pass overwrite=true or another name")
+        raise ValueError(f"{out}: exists; give another name, or overwrite it")
     try:
         # the only test that knows of read-only disks, quotas and root
         with tempfile.NamedTemporaryFile(dir=out.parent, prefix=".lensjax-"):
             pass
     except FileNotFoundError:
-        raise ValueError(f"out={out}: no folder {out.parent}; make it first") from None
+        raise ValueError(f"{out}: no folder {out.parent}; make it first") from None
     except OSError as error:
         raise ValueError(
-            f"out={out}: cannot write to {out.parent} ({error.strerror}); choose a "
+            f"{out}: cannot write to {out.parent} ({error.strerror}); choose a "
             "folder you may write to"
         ) from error
 
@@ -50,14 +51,8 @@ def write(table: Table, out: str | os.PathLike, overwrite: bool = False) -> None
     row: arrays, times, sky positions.
     """
     check_writable(out, overwrite)
-    out, data = Path(out), _arrow(table)
-    temporary = out.parent / f".lensjax-{secrets.token_hex(4)}-{out.name}"
-    try:
-        pq.write_table(data, temporary)
-        os.replace(temporary, out)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    data = _arrow(table)
+    atomic.write(out, lambda file: pq.write_table(data, file))
 
 
 def read(path: str | os.PathLike) -> Table:

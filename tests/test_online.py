@@ -1,4 +1,4 @@
-"""Endless training: systems of the same kind as a sample's, none of them twice."""
+"""Online training: systems of the same kind as a sample's, none of them twice."""
 
 import jax
 import jax.numpy as jnp
@@ -8,12 +8,12 @@ from scipy import stats
 from test_sample import KEY, RENDERING, count_images, toy
 
 from lensjax import cosmology
-from lensjax.learning import batches, network, train
-from lensjax.learning.batches import Data
+from lensjax.learning import dataset, folds, members, network, paper_cnn, train
+from lensjax.learning.dataset import Data
 from lensjax.learning.network import Architecture
 from lensjax.learning.train import Settings
 from lensjax.mocks import acceptance, online, proposals, sample
-from lensjax.mocks.online import Endless
+from lensjax.mocks.online import Online
 from lensjax.mocks.proposals import Criteria
 
 CRITERIA = Criteria(arc_peak=3.0)
@@ -46,20 +46,26 @@ def data(galaxies, drawn):
     return Data(systems, galaxies, None, pool, share)
 
 
+def drawn_of(key, n, among, data, setup):
+    return online.draw(
+        key, n, among, data.pool, data.catalogue, data.thinning, RENDERING, setup
+    )
+
+
 def slots_of(data, n, setup, seed=0, among=None):
     lenses = jnp.arange(12, dtype=jnp.int32) if among is None else among
     among = lenses, jnp.int32(len(lenses))
 
     @jax.jit
     def draw(key):
-        return online.draw(key, n, among, data, RENDERING, setup)
+        return drawn_of(key, n, among, data, setup)
 
     return jax.tree.map(np.asarray, draw(jax.random.key(seed)))
 
 
 @pytest.fixture(scope="module")
 def fresh(data):
-    return slots_of(data, 400, Endless(CRITERIA))
+    return slots_of(data, 400, Online(CRITERIA))
 
 
 def test_fresh_systems_meet_the_criteria_and_are_all_different(fresh):
@@ -84,7 +90,7 @@ def test_they_are_distributed_as_a_sample_is(fresh, drawn):
 
 def test_slots_that_find_nothing_say_so(data):
     """With one proposal a slot as many find something as proposals are accepted."""
-    setup = Endless(CRITERIA, proposals=1, candidates=1)
+    setup = Online(CRITERIA, proposals=1, candidates=1)
     _, found = slots_of(data, 600, setup)
     again = sample.draw(KEY, 300, data.catalogue, RENDERING, CRITERIA).counts
     rate = again["accepted"] / again["proposed"]
@@ -94,7 +100,7 @@ def test_slots_that_find_nothing_say_so(data):
 
 def test_only_the_folds_own_lenses_are_used(data):
     systems, found = slots_of(
-        data, 64, Endless(CRITERIA), among=jnp.array([3, 7, 8], jnp.int32)
+        data, 64, Online(CRITERIA), among=jnp.array([3, 7, 8], jnp.int32)
     )
     assert found.any() and set(systems.lens_index[found]) <= {3, 7, 8}
 
@@ -118,24 +124,27 @@ def test_a_cap_is_kept_on_average(galaxies):
 def test_the_loss_counts_only_slots_that_found_something(data):
     """A step whose slots are half empty moves as one with the other half alone."""
     small = Architecture(size=24, channels=(3,), dense=(8,))
-    settings = Settings(batch_size=16, architecture=small)
+    settings = Settings(batch_size=16)
+    estimator = paper_cnn.estimator(paper_cnn.Settings(small))
     part = np.arange(12) % 6 - 1
-    folds = batches.split_rows(part, data.systems.lens_index, [2])
-    setup = Endless(CRITERIA, proposals=4, candidates=1)
-    members = train.members(folds, [train.Hyperparameters(learning_rate=0.01)])
-    program = train.compile(settings, 1, members, RENDERING, jax.devices()[:1], setup)
-    state, placed = program.place((train.start(settings, members), members))
+    fold = folds.split_rows(part, data.systems.lens_index, [2])
+    setup = Online(CRITERIA, proposals=4, candidates=1)
+    rows = train.members(fold, [train.Hyperparameters(learning_rate=0.01)])
+    program = train.compile(
+        estimator, settings, 1, rows, RENDERING, jax.devices()[:1], setup
+    )
+    state, placed = program.place((train.start(estimator, settings, rows), rows))
     before = jax.device_get(state.params)
     state = jax.device_get(program.run(state, placed, data, 0, 0, 1))
 
-    among = folds.lenses[0], folds.n_lenses[0]
-    key = train._key(jax.tree.map(lambda a: a[0], members), 0)
+    among = fold.lenses[0], fold.n_lenses[0]
+    key = members.key_of(jax.tree.map(lambda a: a[0], rows), 0)
     key = jax.random.fold_in(jax.random.fold_in(key, 2), 0)
-    draw = jax.jit(lambda k: online.draw(k, 16, among, data, RENDERING, setup))
+    draw = jax.jit(lambda k: drawn_of(k, 16, among, data, setup))
     systems, found = draw(key)
     assert int(state.empty[0]) == int((~found).sum()) and 0 < found.sum() < 16
     some = jax.tree.map(lambda a: a[np.asarray(found)], systems)
-    images = batches.render(some, data.catalogue, RENDERING)
+    images = dataset.render(some, data.catalogue, RENDERING)
 
     def loss(params):
         outputs = network.apply(params, images, small)

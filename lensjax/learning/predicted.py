@@ -1,0 +1,142 @@
+"""The table of predicted lenses: its columns, its flags, and what is no lens."""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+import numpy as np
+from astropy.table import Column, Table
+
+from lensjax import __version__, parameters, sie
+from lensjax.catalogue import quality
+from lensjax.parameters import WITHOUT_SHEAR, Parameter, Space
+from lensjax.survey import Survey
+
+FATAL = quality.FATAL | {
+    "nan_prediction": "the network predicted NaN or infinity",
+    "unphysical_theta_E": "the network predicted an Einstein radius of zero or less",
+}
+"""Flags of rows without a prediction."""
+
+WARNING = quality.WARNING | {
+    "unphysical_ellipticity": "|e| >= 1 predicted: clipped, the angle kept",
+    "duplicate_id": "another file has the same name, perhaps in another folder",
+}
+"""Flags of rows with one."""
+
+ELLIPTICITY_LIMIT = 0.999
+"""|e| is clipped here: q = 0.022, the largest that still has a finite deflection."""
+
+FIRST = parameters.THETA_E, parameters.EX, parameters.EY, parameters.X, parameters.Y
+"""Numbers of every lens, as the table has them."""
+
+DERIVED = (
+    Parameter("q", "q", "", "$q$", "axis ratio of the mass"),
+    Parameter(
+        "phi", "phi_rad", "rad", r"$\phi$", "major axis of the mass, from +x towards +y"
+    ),
+)
+"""What follows from them."""
+
+
+def is_fatal(flags: Iterable[str]) -> bool:
+    """Whether any of the flags means that the row has no prediction."""
+    return any(flag not in WARNING for flag in flags)
+
+
+def without(table: Table) -> int:
+    """Number of rows that have no prediction."""
+    return sum(is_fatal(f.split(",") if f else ()) for f in table["flags"])
+
+
+def summary(table: Table) -> str:
+    """Say in a few lines how many rows have a prediction, and how many each flag."""
+    counts, missing = table.meta["flags"], without(table)
+    lines = [
+        f"{len(table)} cutouts: {len(table) - missing} predicted, {missing} without"
+    ]
+    for flag, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        kind = "warning" if flag in WARNING else "no prediction"
+        meaning = (FATAL | WARNING).get(flag, "")
+        lines.append(f"  {n:>7}  {flag:<24} {kind:<14} {meaning}")
+    return "\n".join(lines)
+
+
+def text(name: str) -> str:
+    """Make a file name storable: names need not be UTF-8, Parquet's strings must."""
+    return os.fsencode(name).decode("utf-8", "replace")
+
+
+def check(values: dict[str, np.ndarray], flags: list[dict[str, str]]) -> None:
+    """Flag predictions that are no lens, in place; add q and phi.
+
+    values: numbers (N,) by the names of a space.  theta_E <= 0 has no nearest lens: the
+    row becomes NaN, the message keeps the number.  |e| >= 1 has: the same angle with
+    |e| = ELLIPTICITY_LIMIT.
+    """
+    predicted = np.array([not is_fatal(row) for row in flags], dtype=bool)
+    finite = np.isfinite(np.array([*values.values()])).all(0)
+    lost = predicted & ~finite
+    negative = predicted & finite & (values["theta_E"] <= 0)
+    for k in np.flatnonzero(lost):
+        flags[k]["nan_prediction"] = "the prediction is not finite: check the training"
+    for k in np.flatnonzero(negative):
+        flags[k]["unphysical_theta_E"] = (
+            f"theta_E = {values['theta_E'][k]:.3g} arcsec predicted: no lens"
+        )
+    for column in values.values():
+        column[lost | negative] = np.nan
+    e = np.hypot(values["ex"], values["ey"])
+    steep = e > ELLIPTICITY_LIMIT
+    for k in np.flatnonzero(steep):
+        flags[k]["unphysical_ellipticity"] = f"|e| = {e[k]:.3g} predicted, clipped"
+    with np.errstate(invalid="ignore"):
+        factor = np.where(steep, ELLIPTICITY_LIMIT / np.where(steep, e, 1), 1)
+    for name in ("ex", "ey"):
+        values[name] = values[name] * factor
+    mass = sie.SIE(*(values[name].astype(np.float32) for name in sie.SIE._fields))
+    values["q"], values["phi"] = map(np.asarray, sie.axis_ratio(mass))
+
+
+def made(
+    ids: Sequence[str],
+    paths: Sequence[str],
+    values: dict[str, np.ndarray],
+    flags: Sequence[dict[str, str]],
+    space: Space,
+    survey: Survey,
+    model: dict,
+) -> Table:
+    """The table; arrays and flags as `check` leaves them, `model` for its meta."""
+    others = [p for p in space if p not in WITHOUT_SHEAR]
+    # object columns: a million messages of fixed width would be gigabytes
+    words = {
+        "flags": [",".join(sorted(row)) for row in flags],
+        "message": [
+            text("; ".join(f"{f}: {m}" for f, m in sorted(row.items())))
+            for row in flags
+        ],
+        "file": [text(path) for path in paths],
+    }
+    table = Table()
+    table["id"] = Column(ids, dtype=object)
+    for p in (*FIRST, *others, *DERIVED):
+        column = values[p.name].astype(np.float32)
+        table[p.column] = Column(column, unit=p.unit or None, description=p.meaning)
+    for name, column in words.items():
+        table[name] = Column(column, dtype=object)
+    table["flags"].description = "comma-joined, empty when all is well"
+    table.meta = {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {"lensjax": __version__}
+        | {name: version(name) for name in ("jax", "numpy", "astropy")},
+        # plain JSON: what went in comes back the same from any reader
+        "model": json.loads(json.dumps(model, default=str)),
+        "survey": json.loads(json.dumps(survey._asdict(), default=str)),
+        "rows": len(ids),
+        "flags": dict(sorted(Counter(f for row in flags for f in row).items())),
+    }
+    return table
