@@ -73,8 +73,9 @@ def mock_data(precision):
     sky = noise.Noise(np.array([HSC.sky_sigma[2] ** 2]), np.array([HSC.gain[2]]))
     blank = jnp.zeros((40, 40, 1), dtype)
     data = Observation(blank, blank + 1, kernel, np.zeros((40, 40, 1), bool), 0.168)
-    u = parameters.unconstrained(jnp.asarray(TRUTH, dtype), SPACE)
-    mean = model(u, data)
+    to_unconstrained = jax.jit(lambda v: parameters.unconstrained(v, SPACE))
+    u = to_unconstrained(jnp.asarray(TRUTH, dtype))
+    mean = jitted(model)(u, data)
     # the same noise in both precisions
     draws = np.random.default_rng(4).standard_normal(mean.shape)
     variance = noise.variance(sky, mean)
@@ -130,7 +131,7 @@ def test_a_mock_is_recovered_from_the_truths_neighbourhood(dtype):
     best, costs = jitted(fit)(start, data)
     pull = np.asarray(best - truth, float) / sigma
     assert np.sqrt((pull**2).mean()) < 1.6 and abs(pull).max() < 3.5, pull
-    seen = model(best, data)
+    seen = jitted(model)(best, data)
     chi2 = noise.chi_squared(observation.noise(data), data.image, seen)
     # 1600 pixels, 11 numbers: within four standard deviations
     assert abs(chi2 - 1589) < 4 * np.sqrt(2 * 1589)

@@ -72,13 +72,13 @@ def test_images_have_their_reference_values(dtype, name):
 
     d_dt = cosmology.time_delay_distance(FlatLambdaCDM(70.0, 0.3), 0.5, 1.5)
     found = solve(lens, *(jnp.asarray(b, dtype) for b in beta))
-    days = images.arrival_times(lens, found, *beta, d_dt)
+    days = jax.jit(images.arrival_times)(lens, found, *beta, d_dt)
     assert np.isnan(days[len(truth) :]).all()
     late = 5e-3 if dtype == jnp.float32 else 1e-5
     np.testing.assert_allclose(days[: len(truth)], truth[:, 3], atol=late)
-    np.testing.assert_array_equal(
-        days, images.arrival_times(lens, found, *beta, float(d_dt) * u.Mpc)
-    )
+    if (dtype, name) == (jnp.float32, "quad"):  # op by op, and with a unit
+        again = images.arrival_times(lens, found, *beta, float(d_dt) * u.Mpc)
+        np.testing.assert_allclose(days, again, atol=late)
 
 
 def test_a_centred_source_has_four_images_on_the_axes(dtype):

@@ -52,15 +52,13 @@ def drawn_of(key, n, among, data, setup):
     )
 
 
-def slots_of(data, n, setup, seed=0, among=None):
-    lenses = jnp.arange(12, dtype=jnp.int32) if among is None else among
-    among = lenses, jnp.int32(len(lenses))
+def slots_of(data, n, setup, lenses=range(12)):
+    """Slots of these lenses alone: a table of twelve, the rest of it padding."""
+    among = jnp.resize(jnp.array(lenses, jnp.int32), 12), jnp.int32(len(lenses))
+    return jax.tree.map(np.asarray, _slots(jax.random.key(0), n, among, data, setup))
 
-    @jax.jit
-    def draw(key):
-        return drawn_of(key, n, among, data, setup)
 
-    return jax.tree.map(np.asarray, draw(jax.random.key(seed)))
+_slots = jax.jit(drawn_of, static_argnums=(1, 4))
 
 
 @pytest.fixture(scope="module")
@@ -99,9 +97,7 @@ def test_slots_that_find_nothing_say_so(data):
 
 
 def test_only_the_folds_own_lenses_are_used(data):
-    systems, found = slots_of(
-        data, 64, Online(CRITERIA), among=jnp.array([3, 7, 8], jnp.int32)
-    )
+    systems, found = slots_of(data, 400, Online(CRITERIA), [3, 7, 8])
     assert found.any() and set(systems.lens_index[found]) <= {3, 7, 8}
 
 
@@ -140,18 +136,17 @@ def test_the_loss_counts_only_slots_that_found_something(data):
     among = fold.lenses[0], fold.n_lenses[0]
     key = members.key_of(jax.tree.map(lambda a: a[0], rows), 0)
     key = jax.random.fold_in(jax.random.fold_in(key, 2), 0)
-    draw = jax.jit(lambda k: drawn_of(k, 16, among, data, setup))
-    systems, found = draw(key)
+    systems, found = _slots(key, 16, among, data, setup)
     assert int(state.empty[0]) == int((~found).sum()) and 0 < found.sum() < 16
     some = jax.tree.map(lambda a: a[np.asarray(found)], systems)
-    images = dataset.render(some, data.catalogue, RENDERING)
+    images = jax.jit(dataset.render, static_argnums=2)(some, data.catalogue, RENDERING)
 
     def loss(params):
         outputs = network.apply(params, images, small)
         return train.loss(outputs, train.targets(some), jnp.ones(5)).mean()
 
     params = jax.tree.map(lambda a: jnp.asarray(a[0]), before)
-    value, gradient = jax.value_and_grad(loss)(params)
+    value, gradient = jax.jit(jax.value_and_grad(loss))(params)
     np.testing.assert_allclose(state.loss_sum[0], value, rtol=1e-4)
     after = jax.tree.map(
         lambda p, g: p - 0.01 * (g + settings.weight_decay * p), params, gradient

@@ -227,22 +227,23 @@ def _anywhere_inside(x: Array, y: Array, u: Array) -> tuple[Array, Array, Array]
 @functools.cache
 def largest_region(multiplicity: str, shear: float) -> float:
     """Largest region that `place` can draw from, over theta_E^2."""
-    with jax.ensure_compile_time_eval():
-        q = jnp.linspace(LEAST_AXIS_RATIO, 1, 81)
-        g = jnp.linspace(-shear, shear, 21)
-        q, g = (a.ravel() for a in jnp.meshgrid(q, g))
 
-        def reach(q, g):
-            zero = jnp.zeros_like(q)
-            lens = Lens(sie.from_axis_ratio(zero + 1, q, zero), Shear(g, zero))
-            _, _, dx, dy = _caustic_about_centre(lens)
-            if multiplicity == "quads":
-                return _anywhere_inside(dx, dy, jnp.zeros(3))[0]
-            cut_x, cut_y = images.cut(lens, CORNERS + 1)
-            radius2 = jnp.maximum((dx**2 + dy**2).max(), (cut_x**2 + cut_y**2).max())
-            return jnp.pi * SPARE**2 * radius2
+    @jax.jit
+    @jax.vmap
+    def reach(q, g):
+        zero = jnp.zeros_like(q)
+        lens = Lens(sie.from_axis_ratio(zero + 1, q, zero), Shear(g, zero))
+        _, _, dx, dy = _caustic_about_centre(lens)
+        if multiplicity == "quads":
+            return _anywhere_inside(dx, dy, jnp.zeros(3))[0]
+        cut_x, cut_y = images.cut(lens, CORNERS + 1)
+        radius2 = jnp.maximum((dx**2 + dy**2).max(), (cut_x**2 + cut_y**2).max())
+        return jnp.pi * SPARE**2 * radius2
 
-        return 1.01 * float(jax.vmap(reach)(q, g).max())
+    q = np.linspace(LEAST_AXIS_RATIO, 1, 81, dtype=np.float32)
+    g = np.linspace(-shear, shear, 21, dtype=np.float32)
+    with jax.ensure_compile_time_eval():  # also where a caller is being traced
+        return 1.01 * float(np.max(reach(*(a.ravel() for a in np.meshgrid(q, g)))))
 
 
 def count_images(row: System) -> Array:

@@ -248,7 +248,7 @@ def to_table(
 ) -> Table:
     """The sample as an astropy Table, one row a system, units on its columns."""
     s = sample.systems
-    q, phi = (np.asarray(v) for v in sie.axis_ratio(s.sie))
+    q, phi = (np.asarray(v) for v in jax.jit(sie.axis_ratio)(s.sie))
     mag = np.asarray(catalogue.lenses.mag)[s.lens_index]
     band = survey.detection_band
     table = Table(
