@@ -70,7 +70,7 @@ def render_all(
     block: int = 256,
 ) -> Array:
     """Images (N, n, n, band) of a whole sample, to keep in memory."""
-    some = jax.jit(render, static_argnums=2)
+    some = jax.jit(render, static_argnums=2, compiler_options=batching.one_thread())
     n, size = len(systems.number), rendering.survey.image_size
     images = _aligned((n, size, size, len(rendering.survey.bands)))
 

@@ -24,6 +24,7 @@ class InMemory:
 
     def __init__(self, data: Data):
         self.data = data
+        self.renders = data.images is None  # within the step
 
     def training(self, epoch: int, first: int, last: int) -> Data:
         """What steps `first` to `last` of an epoch read."""
@@ -44,6 +45,8 @@ class FromDisk:
     The data of every dispatch has the same shapes, so that programs are compiled once;
     `dispatch` steps of `per_step` systems are the most that one asks for.
     """
+
+    renders = True  # within the step
 
     def __init__(
         self,

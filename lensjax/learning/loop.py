@@ -121,6 +121,7 @@ class _Run:
             stage.rendering,
             jax.local_devices()[: stage.devices or None],
             stage.online,
+            loader.renders,
         )
         self.state, self.members = self.program.place((state, stage.members))
         self.pace = _Pace(loader, stage.steps_per_dispatch, stage.seconds_per_dispatch)

@@ -110,11 +110,13 @@ def place(mesh: Mesh, tree: Any) -> Any:
     return jax.device_put(tree, NamedSharding(mesh, P("member")))
 
 
-def each(function: Callable, mesh: Mesh, shared: int) -> Callable:
+def each(
+    function: Callable, mesh: Mesh, shared: int, options: dict | None = None
+) -> Callable:
     """Compile `function` of one member for all: (state, members, *shared) -> states.
 
     Members are spread over devices and, on each, `side_by_side`; `shared` is how many
-    arguments are the same for all.  The state is donated.
+    arguments are the same for all.  The state is donated.  options: of the compiler.
     """
 
     def rows(state, members, *others):
@@ -127,4 +129,4 @@ def each(function: Callable, mesh: Mesh, shared: int) -> Callable:
         out_specs=P("member"),
         check_vma=False,
     )
-    return jax.jit(mapped, donate_argnums=0)
+    return jax.jit(mapped, donate_argnums=0, compiler_options=options)

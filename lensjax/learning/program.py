@@ -17,6 +17,7 @@ from lensjax.learning.dataset import Data
 from lensjax.learning.estimator import Estimator
 from lensjax.learning.members import Member
 from lensjax.learning.step import Settings, State
+from lensjax.mocks import batching
 from lensjax.mocks.online import Online
 from lensjax.mocks.system import Rendering
 
@@ -50,17 +51,19 @@ def compile(
     rendering: Rendering,
     devices: list | None = None,
     online: Online | None = None,
+    renders: bool = True,
 ) -> Program:
     """Programs that train members (rows) at once, spread evenly over the devices.
 
     With `online`, training systems are drawn within the step; else they are the
-    sample's rows.
+    sample's rows.  renders: images are not all kept in memory already.
     """
     mesh = members.spread(len(rows.seed), devices or jax.local_devices())
     work = _Work(estimator, settings, steps, rendering, online)
+    options = batching.one_thread() if renders or online else None
     return Program(
-        run=members.each(partial(_run, work), mesh, 4),
-        validate=members.each(partial(_validate, work), mesh, 3),
+        run=members.each(partial(_run, work), mesh, 4, options),
+        validate=members.each(partial(_validate, work), mesh, 3, options),
         finish=members.each(_finish, mesh, 1),
         place=partial(members.place, mesh),
         steps=steps,

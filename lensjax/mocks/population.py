@@ -5,6 +5,7 @@ seeing and noise.  docs/mocks.md gives the source of each figure and says where 
 draws look like real HSC cutouts and where they do not.
 """
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from lensjax import cosmology, light, photometry, psf
 from lensjax.catalogue import Catalogue, Lenses, Listing, Sources
 from lensjax.cosmology import FlatLambdaCDM
 from lensjax.mock import MARGIN, photon_noise, ray_grid
+from lensjax.mocks import batching
 from lensjax.survey import Survey
 
 # Colours and K_i = m_i - M_r - DM of passive galaxies in HSC griz against redshift.
@@ -297,6 +299,36 @@ def _gaussian_blur(image: Array, fwhm: float) -> Array:
     return jnp.fft.irfft2(spectrum, s=(n, n), axes=(0, 1))
 
 
+@functools.partial(jax.jit, static_argnums=(4, 5))
+def _lens_stamps(
+    key: Array,
+    numbers: Array,
+    galaxies: Ellipticals,
+    kernels: Array,
+    survey: Survey,
+    room: int,
+) -> tuple[Array, dict[str, Array]]:
+    """Cutouts (n, side, side, band) of lens galaxies (n,), and what is measured."""
+
+    def one(row):
+        number, galaxy, kernel = row
+        own = jax.random.fold_in(key, number)
+        image = cutout(own, galaxy, kernel, survey, room)
+        return image, _catalogue.measure(image, kernel, survey)
+
+    return jax.lax.map(one, (numbers, galaxies, kernels))
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def _source_stamps(
+    key: Array, numbers: Array, cosmo: FlatLambdaCDM, survey: Survey
+) -> tuple[Array, Array, Array]:
+    """Stamps, redshifts and magnitudes of sources (n,)."""
+    return jax.lax.map(
+        lambda number: source(jax.random.fold_in(key, number), cosmo, survey), numbers
+    )
+
+
 def catalogue(
     key: Array,
     n_lenses: int,
@@ -314,25 +346,22 @@ def catalogue(
     kernels = jax.jit(jax.vmap(lambda k: psf.seeing(k, survey)))(
         jax.random.split(k_psf, psf.SEEINGS)
     )
-    which = jnp.arange(n_lenses) % psf.SEEINGS
+    which = np.arange(n_lenses, dtype=np.int32) % psf.SEEINGS
 
-    @jax.jit
-    def stamp(i):
-        galaxy = jax.tree.map(lambda a: a[i], galaxies)
-        kernel = kernels[which[i]]
-        image = cutout(jax.random.fold_in(k_image, i), galaxy, kernel, survey, room)
-        return image, _catalogue.measure(image, kernel, survey)
+    def stamps_of(rows):
+        some = jax.tree.map(lambda a: a[rows], galaxies)
+        return _lens_stamps(k_image, rows, some, kernels[which[rows]], survey, room)
 
-    def one_source(i):
-        return source(jax.random.fold_in(k_source, i), cosmo, survey)
-
-    image, measured = jax.lax.map(stamp, jnp.arange(n_lenses))
-    stamps, z, mag = jax.jit(lambda i: jax.lax.map(one_source, i))(
-        jnp.arange(n_sources)
+    image, measured = jax.tree.map(jnp.asarray, batching.in_blocks(stamps_of, n_lenses))
+    stamps, z, mag = jax.tree.map(
+        jnp.asarray,
+        batching.in_blocks(
+            lambda rows: _source_stamps(k_source, rows, cosmo, survey), n_sources
+        ),
     )
     lenses = Lenses(
         image=image,
-        psf=which,
+        psf=jnp.asarray(which),
         z=galaxies.z,
         vdisp=galaxies.vdisp,
         weight=(galaxies.vdisp / 200) ** -4,
