@@ -58,7 +58,7 @@ def test_keys_are_typed_and_presets_fill_them():
         ("optimizer=adamw", "optimizer must be sgd or adam.*did you mean adam"),
         ("theta_E_min=5", "theta_E_min .* must be below theta_E_max"),
         ("cap=2", "cap=2 lets no more than .* raise cap or lower size"),
-        ("run_dir=[1", "run_dir|input"),
+        ("channels=[1", "channels|input"),
     ],
 )
 def test_a_wrong_setting_is_refused_in_one_line(override, words):

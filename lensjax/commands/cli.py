@@ -68,5 +68,5 @@ def usage() -> str:
 def _say(text: str) -> None:
     try:
         print(text, flush=True)
-    except BrokenPipeError:  # into head, say; Python must not write there again
+    except OSError:  # into head, say; Python must not write there again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

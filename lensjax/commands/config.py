@@ -22,6 +22,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from lensjax.commands import overrides as overrides_
 from lensjax.commands.settings import (
     ConfigError,
     DrawConfig,
@@ -71,7 +72,8 @@ def main(name: str, task: Callable[[Any], int | None]) -> None:
     arguments = check(name)
 
     def checked(config: Any) -> int:
-        from lensjax.commands import compiled  # and JAX, once the keys are right
+        # and JAX, once the keys are right
+        from lensjax.commands import compiled, failures
 
         try:
             settings = typed(config, SCHEMAS[name])
@@ -81,6 +83,12 @@ def main(name: str, task: Callable[[Any], int | None]) -> None:
             _refuse(error)
         except KeyboardInterrupt:
             raise SystemExit(130) from None
+        except Exception as error:
+            text = failures.in_one_line(error, config)
+            if text is None:  # a fault of ours: all that can be known of it
+                raise
+            print(f"error: {text}", file=sys.stderr)
+            raise SystemExit(1) from None
 
     def job(config):
         if name in SWEPT and HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -93,6 +101,8 @@ def main(name: str, task: Callable[[Any], int | None]) -> None:
         # hydra's parser wants all key=value in one piece
         keys = _overrides(arguments)
         flags = [a for a in arguments if a not in keys]
+        if not {"-m", "--multirun"} & {*flags}:  # in a sweep a comma parts values
+            keys = [overrides_.literal(k) for k in keys]
         folders = _sweep_folders(arguments) if name in SWEPT else []
         sys.argv[1:] = flags + keys + folders
         # hydra.main takes the job's name from its function
@@ -125,11 +135,12 @@ def check(name: str) -> list[str]:
     if {"-h", "--help"} & {*arguments}:
         try:
             print(usage(name), flush=True)
-        except BrokenPipeError:  # into head, say; Python must not write there again
+        except OSError:  # into head, say; Python must not write there again
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0)
     try:
         if any(a.startswith("-") for a in arguments):
+            overrides_.check_flags(arguments)
             _check_keys(name, _overrides(arguments))
         else:
             typed(compose(name, arguments), SCHEMAS[name])
@@ -168,6 +179,11 @@ def _check_keys(name: str, overrides: list[str]) -> None:
     known = [f.name for f in fields(SCHEMAS[name])]
     for override in overrides:
         key, equals, value = override.partition("=")
+        if "_target_" in override or "searchpath" in key:
+            raise ConfigError(
+                f"{key}: configurations cannot name code or folders of others: leave "
+                "it out"
+            )
         if not equals:
             raise ConfigError(f"{override!r} is not of the form key=value")
         if key not in known and not key.lstrip("+~").startswith("hydra"):
@@ -188,7 +204,7 @@ def compose(name: str, overrides: list[str]) -> Any:
     _check_keys(name, overrides)
     try:
         with hydra.initialize_config_dir(str(_FOLDERS[name]), version_base="1.3"):
-            return hydra.compose(name, overrides)
+            return hydra.compose(name, [overrides_.literal(o) for o in overrides])
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_in_one_line(error.__cause__ or error)) from error
 

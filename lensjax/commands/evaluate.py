@@ -14,7 +14,7 @@ import numpy as np
 from astropy.table import Table
 
 from lensjax import cosmology, next_images, parameters
-from lensjax.commands import config, held_out, progress, report
+from lensjax.commands import config, held_out, progress, report, run_folder
 from lensjax.commands.provenance import commit
 from lensjax.commands.resolve import COSMOLOGY, survey_of
 from lensjax.evaluation import metrics
@@ -23,7 +23,7 @@ from lensjax.parameters import WITHOUT_SHEAR
 from lensjax.plotting import paper_figures, pictures
 from lensjax.plotting.paper_figures import WIDE
 from lensjax.shear import Shear
-from lensjax.storage import atomic, parquet
+from lensjax.storage import atomic
 from lensjax.survey import Survey
 
 THETA_E_BINS = (0.0, 0.8, 1.2, 1.6, 2.0, 2.5, 5.0)  # [arcsec]
@@ -138,13 +138,12 @@ class Unseen(NamedTuple):
 
 def unseen_by(run_dir: Path) -> Unseen:
     """The test set of a run that has come to its final network, else its folds."""
-    summary = run_dir / "summary.json"
-    final = summary.exists() and "final" in json.loads(summary.read_text())
+    final = run_folder.has_final(run_dir)
     name = "test" if final else "held_out"
     what = "the test set" if final else "galaxies held out of the folds"
     path = run_dir / f"{name}.parquet"
     if path.exists():
-        table = parquet.read(path)
+        table = run_folder.table(run_dir, path.name)
         return Unseen(name, what, table, predictions_of(table))
     raise config.ConfigError(
         f"run_dir: {run_dir} has no held_out.parquet: let the run finish (the same "
@@ -162,18 +161,18 @@ def draw(
     paper_figures.against_flux_ratio(by_name, run_dir / "flux_ratio.png")
     paper_figures.follow_up(by_name, run_dir / "next_images.png")
     paper_figures.delays_against_theta_E(by_name, run_dir / "delays.png")
-    with np.load(run_dir / f"{unseen.name}.npz", allow_pickle=False) as examples:
-        ids = {name: k for k, name in enumerate(table["id"])}
-        rows = np.array([ids[name] for name in examples["id"].tolist()])
-        pictures.models(
-            examples["mock"],
-            jax.tree.map(lambda a: a[rows], own),
-            np.array([table[f"beta_{k}_arcsec"][rows] for k in "xy"], float).T,
-            np.array([table[f"shear_{k}"][rows] for k in ("g1", "g2")], float).T,
-            survey,
-            run_dir / "models.png",
-            ids=examples["id"].tolist(),
-        )
+    examples = run_folder.arrays(run_dir, f"{unseen.name}.npz")
+    ids = {name: k for k, name in enumerate(table["id"])}
+    rows = np.array([ids[name] for name in examples["id"].tolist()])
+    pictures.models(
+        examples["mock"],
+        jax.tree.map(lambda a: a[rows], own),
+        np.array([table[f"beta_{k}_arcsec"][rows] for k in "xy"], float).T,
+        np.array([table[f"shear_{k}"][rows] for k in ("g1", "g2")], float).T,
+        survey,
+        run_dir / "models.png",
+        ids=examples["id"].tolist(),
+    )
 
 
 def run(settings: config.EvaluateConfig) -> int:

@@ -6,18 +6,23 @@ Writes the file that `lensjax.pretrained.load` and `lensjax predict` weights=FIL
 read, and its card, FILE.md.
 """
 
-import json
 from pathlib import Path
 
 import jax
 import numpy as np
 
-from lensjax.commands import config, progress, runs
+from lensjax.commands import config, progress, run_folder, runs
 from lensjax.commands.report import markdown_table
-from lensjax.commands.resolve import estimator_of, learning_of, network_of, survey_of
+from lensjax.commands.resolve import (
+    decisive,
+    estimator_of,
+    learning_of,
+    network_of,
+    survey_of,
+)
 from lensjax.learning import network, pretrained
 from lensjax.parameters import WITHOUT_SHEAR
-from lensjax.storage import atomic, parquet
+from lensjax.storage import atomic
 
 RANGES = {p.name: p.column for p in WITHOUT_SHEAR} | {
     name: name for name in ("z_lens", "z_source")
@@ -32,9 +37,9 @@ NOT_FOR_REAL = (
 
 def about(run_dir: Path, settings: config.TrainConfig, name: str) -> dict:
     """All that a file says of a run's final network."""
-    summary = json.loads((run_dir / "summary.json").read_text())
-    facts = json.loads((run_dir / "provenance.json").read_text())
-    drawn, final = parquet.read(run_dir / "systems.parquet"), summary["final"]
+    summary = run_folder.facts(run_dir, "summary.json")
+    facts = run_folder.facts(run_dir, "provenance.json")
+    drawn, final = run_folder.table(run_dir, "systems.parquet"), summary["final"]
     catalogue, own_network = facts["catalogue"], network_of(settings)
     own = settings.data is not None
     origin = f"galaxies of {Path(settings.data).name}" if own else catalogue["origin"]
@@ -122,7 +127,7 @@ def run(settings: config.ExportConfig) -> int:
     run_dir, out = Path(settings.run_dir), Path(settings.out)
     try:
         own = config.from_yaml(run_dir / "config.yaml", config.TrainConfig)
-        params = runs.final(run_dir, estimator_of(own), learning_of(own))
+        params = runs.final(run_dir, estimator_of(own), learning_of(own), decisive(own))
         if params is None:
             raise config.ConfigError(
                 f"run_dir: {run_dir} has no final network: train it with fold=all "

@@ -27,7 +27,6 @@ from typing import NamedTuple
 import jax
 import numpy as np
 from omegaconf import OmegaConf
-from rich.console import Console
 from rich.table import Table as ScreenTable
 
 from lensjax import catalogue as catalogues
@@ -178,7 +177,7 @@ def show(rows: list[dict]) -> None:
         own = list(own)
         for row in own[:SHOWN]:
             table.add_row(*map(str, row.values()))
-        Console(width=100 if not Console().is_terminal else None).print(table)
+        progress.show(table, 100)
         lost = sum(r["diverged"] for r in own)
         progress.say(f"{len(own)} choices, {lost} networks diverged")
 

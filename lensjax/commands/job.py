@@ -55,6 +55,7 @@ def cross_validation(job: Job) -> Stage:
         checkpoint_seconds=plan.checkpoint_seconds,
         steps_per_dispatch=plan.steps_per_dispatch,
         devices=plan.devices,
+        about=plan.about,
     )
 
 

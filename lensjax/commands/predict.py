@@ -5,9 +5,9 @@
 Writes a Parquet table, one row a file; what is wrong with a file stands in its flags.
 """
 
-import json
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -15,9 +15,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from astropy.table import Table
 
-from lensjax.commands import config, places, progress, runs
-from lensjax.commands.resolve import estimator_of, learning_of, survey_of
+from lensjax.commands import config, places, progress, run_folder, runs
+from lensjax.commands.resolve import decisive, estimator_of, learning_of, survey_of
 from lensjax.learning import predicted, prediction, pretrained
 from lensjax.parameters import WITHOUT_SHEAR, Space
 from lensjax.survey import Survey
@@ -40,10 +41,12 @@ def of_run(run_dir: Path) -> Model:
     try:
         settings = config.from_yaml(run_dir / "config.yaml", config.TrainConfig)
         estimator, learning = estimator_of(settings), learning_of(settings)
-        params = runs.final(run_dir, estimator, learning)
+        own = estimator, learning
+        about = decisive(settings)
+        params = runs.final(run_dir, *own, about)
         if params is None:
-            params = runs.best_of_folds(run_dir, estimator, learning, settings.folds)
-        facts = json.loads((run_dir / "provenance.json").read_text())
+            params = runs.best_of_folds(run_dir, *own, settings.folds, about)
+        facts = run_folder.facts(run_dir, "provenance.json")
     except config.ConfigError:
         raise
     except (OSError, ValueError) as error:  # CheckpointError is a ValueError
@@ -93,10 +96,21 @@ def found(settings: config.PredictConfig) -> list[str]:
         raise config.ConfigError(f"cutouts: {error}") from error
 
 
+def _kept_elsewhere(table: Table, name: str) -> str:
+    """Hours of work, where there is room for them: where that is, in words."""
+    try:
+        path = Path(tempfile.mkdtemp(prefix="lensjax-")) / name
+        prediction.write(table, path)
+    except (OSError, ValueError):
+        return "make room and give the same command again"
+    return f"what was predicted is kept in {path}"
+
+
 def run(settings: config.PredictConfig) -> int:
     """Read, predict, write.  Returns the exit status.
 
-    0: written, whatever the flags.  1: the table could not be written in the end.  3:
+    0: written, whatever the flags.  1: the table could not be written in the end (it
+    is kept in a temporary folder, if that has room).  3:
     written, but `strict` is set and some row has no prediction.
     """
     if settings.run_dir is not None:
@@ -121,7 +135,11 @@ def run(settings: config.PredictConfig) -> int:
     try:
         prediction.write(table, settings.out, settings.overwrite)
     except (OSError, ValueError) as error:
-        print(f"error: out: {settings.out} was not written: {error}", file=sys.stderr)
+        kept = _kept_elsewhere(table, Path(settings.out).name)
+        print(
+            f"error: out: {settings.out} was not written: {error}; {kept}",
+            file=sys.stderr,
+        )
         return 1
     progress.say(predicted.summary(table))
     return 3 if settings.strict and predicted.without(table) else 0

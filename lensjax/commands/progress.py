@@ -1,5 +1,7 @@
 """Progress for people: a bar on a terminal, plain lines in a log."""
 
+import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -7,6 +9,7 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
 
 LINES_APART = 10.0  # [s] between lines in a log
 
@@ -40,7 +43,7 @@ def track(what: str, total: int, unit: str) -> Iterator[Callable[..., None]]:
                 return
             last[0] = now
             parts = [f"{what}: {done:,} of {total:,} {unit}", speed, note]
-            print(", ".join(p for p in parts if p), flush=True)
+            say(", ".join(p for p in parts if p))
 
         yield line
         return
@@ -69,5 +72,30 @@ def _clock(seconds: float) -> str:
 
 
 def say(text: str) -> None:
-    """Print a line at once, also into a pipe."""
-    print(text, file=sys.stdout, flush=True)
+    """Print a line at once, also into a pipe.
+
+    Where it cannot be written (a pipe that was closed, a full disk) the work goes on,
+    and nothing more is said.
+    """
+    try:
+        print(text, file=sys.stdout, flush=True)
+    except (OSError, ValueError):  # ValueError: a file that Python has closed
+        silence()
+
+
+def silence() -> None:
+    """Let all that standard output is given from now on go nowhere."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+def show(table: Table, width: int) -> None:
+    """Print a table as wide as the terminal, or so wide."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=width)
+    with console.capture() as text:
+        console.print(table)
+    say(text.get().rstrip("\n"))

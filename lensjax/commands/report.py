@@ -1,12 +1,11 @@
 """A run on one page: report.html, with all its pictures inside."""
 
 import base64
-import json
 from pathlib import Path
 
 import jinja2
 
-from lensjax.commands import config
+from lensjax.commands import config, run_folder
 from lensjax.learning import predicted
 from lensjax.storage import atomic
 
@@ -48,9 +47,8 @@ def title(run_dir: Path, settings: config.TrainConfig) -> str:
 def make(run_dir: Path, evaluation: dict) -> Path:
     """Write report.html of a run's folder and return its path."""
     settings = config.from_yaml(run_dir / "config.yaml", config.TrainConfig)
-    facts = json.loads((run_dir / "provenance.json").read_text())
-    summary_path = run_dir / "summary.json"
-    finished = summary_path.exists()
+    facts = run_folder.facts(run_dir, "provenance.json")
+    finished = (run_dir / "summary.json").exists()
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,  # ids are the users'
@@ -65,7 +63,7 @@ def make(run_dir: Path, evaluation: dict) -> Path:
     page = environment.get_template("report.html").render(
         title=title(run_dir, settings),
         evaluation=evaluation,
-        summary=json.loads(summary_path.read_text()) if finished else None,
+        summary=run_folder.facts(run_dir, "summary.json") if finished else None,
         settings={k: getattr(settings, k) for k in CHOSEN},
         facts=facts,
         pictures=[

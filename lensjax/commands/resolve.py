@@ -6,12 +6,12 @@ records and no configuration.
 
 import os
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from jax import Array
 
-from lensjax import cosmology, survey
+from lensjax import cosmology, parameters, survey
 from lensjax.catalogue import Catalogue, Listing, ingested, plain
 from lensjax.commands import config, progress
 from lensjax.learning import network, paper_cnn
@@ -46,6 +46,7 @@ class Plan(NamedTuple):
     checkpoint_seconds: float
     steps_per_dispatch: int
     devices: int
+    about: dict[str, Any]  # see `decisive`
 
 
 def plan_of(settings: config.TrainConfig, listing: Listing) -> Plan:
@@ -72,6 +73,7 @@ def plan_of(settings: config.TrainConfig, listing: Listing) -> Plan:
         checkpoint_seconds=settings.checkpoint_seconds,
         steps_per_dispatch=settings.steps_per_dispatch,
         devices=settings.devices,
+        about=decisive(settings),
     )
 
 
@@ -90,6 +92,19 @@ def network_of(settings: config.TrainConfig) -> paper_cnn.Settings:
         settings.scaling,
         bands.zero_point,
     )
+
+
+def decisive(settings: config.TrainConfig) -> dict[str, Any]:
+    """What decides a trained network's predictions, besides its parameters."""
+    own, bands = network_of(settings), survey_of(settings)
+    return {
+        "survey": bands.name,
+        "bands": list(bands.bands),
+        "pixel_scale": bands.pixel_scale,
+        "zero_point": own.zero_point,
+        "scaling": own.scaling,
+        "predicts": list(parameters.names(estimator_of(settings).space)),
+    }
 
 
 def estimator_of(settings: config.TrainConfig) -> Estimator:

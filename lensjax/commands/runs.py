@@ -1,13 +1,12 @@
 """The networks that a run's checkpoints hold."""
 
-import json
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lensjax.commands import config
+from lensjax.commands import config, run_folder
 from lensjax.learning import step
 from lensjax.learning.estimator import Estimator
 from lensjax.learning.folds import Folds
@@ -17,16 +16,21 @@ from lensjax.learning.step import Settings, State
 from lensjax.storage import checkpoint
 
 
-def final(run_dir: Path, estimator: Estimator, settings: Settings) -> dict | None:
+def final(
+    run_dir: Path,
+    estimator: Estimator,
+    settings: Settings,
+    about: dict | None = None,
+) -> dict | None:
     """Parameters, with one network in front, of a final network; None before its end.
 
-    ConfigError where it has diverged.
+    about: what they are good for, see `checkpoint.restore`.  ConfigError where the
+    network has diverged.
     """
-    summary = run_dir / "summary.json"
-    if not summary.exists() or "final" not in json.loads(summary.read_text()):
+    if not run_folder.has_final(run_dir):
         return None
     folder = run_dir / "final" / "checkpoints"
-    params = step.in_use(saved(folder, estimator, settings, 1, keep_best=False))
+    params = step.in_use(saved(folder, estimator, settings, 1, False, about))
     if not all(np.isfinite(p).all() for p in jax.tree.leaves(params)):
         raise config.ConfigError(
             f"run_dir: the final network of {run_dir} has diverged: lower learning_rate"
@@ -35,10 +39,15 @@ def final(run_dir: Path, estimator: Estimator, settings: Settings) -> dict | Non
 
 
 def best_of_folds(
-    run_dir: Path, estimator: Estimator, settings: Settings, folds: list[int]
+    run_dir: Path,
+    estimator: Estimator,
+    settings: Settings,
+    folds: list[int],
+    about: dict | None = None,
 ) -> dict:
     """Parameters, with the folds in front, of each fold's best epoch so far."""
-    state = saved(run_dir / "checkpoints", estimator, settings, len(folds))
+    folder = run_dir / "checkpoints"
+    state = saved(folder, estimator, settings, len(folds), about=about)
     untrained = np.asarray(state.best_epoch) == 0
     if untrained.any():
         raise config.ConfigError(
@@ -54,13 +63,14 @@ def saved(
     settings: Settings,
     members: int,
     keep_best: bool = True,
+    about: dict | None = None,
 ) -> State:
     """The state of so many networks as their latest checkpoint has it."""
 
     def like():
         return to_save(_untrained(estimator, settings, members, keep_best), 0, 0)
 
-    return checkpoint.restore(folder, jax.eval_shape(like))["state"]
+    return checkpoint.restore(folder, jax.eval_shape(like), about=about)["state"]
 
 
 def _untrained(estimator, settings, n: int, keep_best: bool) -> State:

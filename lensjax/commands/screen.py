@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from lensjax import parameters
@@ -69,4 +68,4 @@ def _show_merits(by_who: dict) -> None:
             table.add_row(label, who, *figures)
             label = ""
         table.add_section()
-    Console(width=110 if not Console().is_terminal else None).print(table)
+    progress.show(table, 110)

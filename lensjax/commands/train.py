@@ -15,7 +15,7 @@ from lensjax import catalogue as catalogues
 from lensjax.commands import config, progress, provenance
 from lensjax.commands.job import Job, cross_validation, final_of, loader_of, trained
 from lensjax.commands.resolve import catalogue_of, estimator_of, plan_of, sample_of
-from lensjax.commands.run_folder import fingerprint, open_run
+from lensjax.commands.run_folder import facts, fingerprint, open_run
 from lensjax.commands.screen import show
 from lensjax.commands.signals import Signals, Stopped, stop_on_signals
 from lensjax.commands.summary import best_epoch, conclude, conclude_final, finish
@@ -30,7 +30,7 @@ def prepare(settings: config.TrainConfig, run_dir: Path) -> Job:
     estimator_of(settings)  # refused, if it is, before galaxies are read
     catalogue, listing = catalogue_of(settings)
     begun = (run_dir / "config.yaml").exists()
-    if begun and fingerprint(run_dir / "provenance.json") != listing.fingerprint:
+    if begun and fingerprint(run_dir) != listing.fingerprint:
         raise config.ConfigError(
             f"data: {listing.origin} has changed since {run_dir} was begun (or the "
             "versions of jax have): start a new run_dir"
@@ -50,8 +50,8 @@ def prepare(settings: config.TrainConfig, run_dir: Path) -> Job:
     if not begun:
         table = sample.to_table(drawn, catalogue, listing, plan.rendering.survey)
         parquet.write(table, run_dir / "systems.parquet", overwrite=True)
-        facts = provenance.collect(settings, listing) | {"sample": drawn.counts}
-        atomic.write(run_dir / "provenance.json", json.dumps(facts, indent=2) + "\n")
+        origin = provenance.collect(settings, listing) | {"sample": drawn.counts}
+        atomic.write(run_dir / "provenance.json", json.dumps(origin, indent=2) + "\n")
         atomic.write(run_dir / "config.yaml", config.to_yaml(settings))
     return Job(run_dir, plan, catalogue, listing, drawn, rows, final, steps)
 
@@ -96,7 +96,7 @@ def run(settings: config.TrainConfig) -> int:
             path = run_dir / "summary.json"
             if path.exists() and (run_dir / "config.yaml").exists():
                 progress.say(f"run {run_dir} is finished: give another run_dir")
-                show(json.loads(path.read_text()), run_dir)
+                show(facts(run_dir, path.name), run_dir)
                 return 0
             progress.say(
                 f"run {run_dir} (to resume it: the same command with run_dir={run_dir})"

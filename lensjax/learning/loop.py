@@ -49,6 +49,7 @@ class Stage(NamedTuple):
     steps_per_dispatch: int = 50  # at most
     seconds_per_dispatch: float = 1.0  # about: `stop` waits so long to be asked
     devices: int = 0  # members are spread over so many; 0: all there are
+    about: dict | None = None  # what the networks see and mean, sealed with them
 
     def images(self, epochs: int | None = None, steps: int = 0) -> int:
         """Images that all members see in so many epochs (all of them) and steps."""
@@ -73,7 +74,7 @@ def begin(stage: Stage) -> Begun:
     )
     if checkpoint.latest(folder) is None:
         return new
-    saved = checkpoint.restore(folder, to_save(*new))
+    saved = checkpoint.restore(folder, to_save(*new), about=stage.about)
     return Begun(saved["state"], int(saved["epoch"]), int(saved["step"]))
 
 
@@ -219,6 +220,7 @@ class _Run:
             self.stage.folder / "checkpoints",
             self.epoch * self.stage.steps + self.step,
             to_save(self.state, self.epoch, self.step),
+            about=self.stage.about,
         )
         self.saved_at, self.unsaved = time.monotonic(), False
         if self.stop(False):

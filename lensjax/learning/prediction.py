@@ -8,7 +8,6 @@ import functools
 import glob
 import multiprocessing
 import os
-import signal
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
@@ -24,6 +23,7 @@ from lensjax.learning import predicted
 from lensjax.learning.predicted import is_fatal, summary, text
 from lensjax.parameters import WITHOUT_SHEAR, Space
 from lensjax.storage.parquet import check_writable, read, write
+from lensjax.storage.processes import follow_parent
 from lensjax.survey import Survey
 
 __all__ = [
@@ -171,12 +171,8 @@ def _readers(processes: int) -> Executor:
         return ThreadPoolExecutor(1)
     # spawned: a fork of a process that runs JAX may hang
     return ProcessPoolExecutor(
-        processes, multiprocessing.get_context("spawn"), _leave_signals_alone
+        processes, multiprocessing.get_context("spawn"), follow_parent
     )
-
-
-def _leave_signals_alone() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to act on
 
 
 def _is_cutout(name: str) -> bool:

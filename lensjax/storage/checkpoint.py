@@ -13,14 +13,11 @@ torn, is never read, and goes at the next save.
 """
 
 import contextlib
-import fcntl
 import json
 import logging
-import os
 import re
 import secrets
 import shutil
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +27,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from lensjax.storage import atomic, sealed
+from lensjax.storage.locks import LockError as LockError
+from lensjax.storage.locks import lock as lock
 
 _FORMAT = 1
 _NAME = re.compile(r"[0-9]+|[A-Za-z][A-Za-z0-9_]*")
@@ -41,17 +40,20 @@ class CheckpointError(ValueError):
     """A checkpoint that cannot be written, is damaged, or belongs to something else."""
 
 
-class LockError(RuntimeError):
-    """A run folder that another process is writing to."""
-
-
-def save(directory: str | Path, step: int | str, state: Any, keep: int = 2) -> Path:
+def save(
+    directory: str | Path,
+    step: int | str,
+    state: Any,
+    keep: int = 2,
+    about: dict[str, Any] | None = None,
+) -> Path:
     """Write `state` as checkpoint `step` and return its manifest's path.
 
     state: a pytree of numpy or jax arrays (random keys as ``jax.random.key_data``).
     step: a number, of which the last `keep` stay, or a name such as "best", which
-    replaces the former one of that name and stays.  CheckpointError where the disk
-    refuses; what was saved before is then untouched.
+    replaces the former one of that name and stays.  about: plain JSON of what the
+    state is good for, which is sealed with it.  CheckpointError where the disk refuses;
+    what was saved before is then untouched.
     """
     name, directory = _checked(step), Path(directory).absolute()
     if keep < 1:
@@ -66,7 +68,7 @@ def save(directory: str | Path, step: int | str, state: Any, keep: int = 2) -> P
         # Orbax takes no empty arrays; the manifest remembers them.
         with _quiet(), ocp.Checkpointer(ocp.StandardCheckpointHandler()) as writer:
             writer.save(folder, args=ocp.args.StandardSave(filled))
-        manifest = _commit(folder, directory / f"{name}.json", step, leaves)
+        manifest = _commit(folder, directory / f"{name}.json", step, leaves, about)
     except Exception as error:  # tensorstore reports a full disk in several ways
         _remove(folder)
         kept = ", ".join(map(str, steps(directory))) or "none"
@@ -78,13 +80,19 @@ def save(directory: str | Path, step: int | str, state: Any, keep: int = 2) -> P
     return manifest
 
 
-def restore(directory: str | Path, like: Any, step: int | str | None = None) -> Any:
+def restore(
+    directory: str | Path,
+    like: Any,
+    step: int | str | None = None,
+    about: dict[str, Any] | None = None,
+) -> Any:
     """Read checkpoint `step` (the latest by default) into the structure of `like`.
 
     like: a pytree of arrays or ``jax.ShapeDtypeStruct``.  Comes back bit for bit, as
     numpy arrays, or on the devices of `like` where that has jax arrays.
     CheckpointError, naming the file or the key, where a byte has changed, a file is
-    missing, or keys, shapes and dtypes are not those of `like`.
+    missing, keys, shapes and dtypes are not those of `like`, or what it was saved with
+    is not what `about` says, where both say something.
     """
     directory = Path(directory).absolute()
     if step is None and (step := latest(directory)) is None:
@@ -93,6 +101,7 @@ def restore(directory: str | Path, like: Any, step: int | str | None = None) -> 
     manifest = _read(path)
     wanted = _flatten(like)
     _compare(path, manifest["leaves"], wanted)
+    _compare_about(path, manifest.get("about"), about)
     folder = directory / manifest["folder"]
     for name, entry in manifest["files"].items():
         _verify(folder / name, entry)
@@ -119,34 +128,6 @@ def steps(directory: str | Path) -> list[int]:
     """Return the numbered steps that are complete, in order."""
     names = [path.stem for path in Path(directory).glob("*.json")]
     return sorted(int(name) for name in names if name.isdecimal())
-
-
-@contextlib.contextmanager
-def lock(run_dir: str | Path) -> Iterator[None]:
-    """Hold a run folder for this process; LockError names the one that has it.
-
-    Advisory (flock on ``<run_dir>/.lock``), released by the system when the process
-    ends in whatever way.
-    """
-    run_dir = Path(run_dir)
-    run_dir.mkdir(parents=True, exist_ok=True)
-    with open(run_dir / ".lock", "a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip() or "another process"
-            raise LockError(
-                f"{run_dir} is in use by {holder}: wait for it, end it, or choose "
-                "another run_dir"
-            ) from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
-        try:
-            yield
-        finally:
-            file.truncate(0)
 
 
 @contextlib.contextmanager
@@ -196,7 +177,9 @@ def _describe(leaf: Any) -> str:
     return f"{np.dtype(leaf.dtype).name}[{','.join(map(str, leaf.shape))}]"
 
 
-def _commit(folder: Path, path: Path, step: int | str, leaves: dict) -> Path:
+def _commit(
+    folder: Path, path: Path, step: int | str, leaves: dict, about: dict | None
+) -> Path:
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     manifest = {
         "format": _FORMAT,
@@ -209,6 +192,8 @@ def _commit(folder: Path, path: Path, step: int | str, leaves: dict) -> Path:
             for f in files
         },
     }
+    if about is not None:
+        manifest["about"] = about
     text = json.dumps(sealed.seal(manifest), indent=1)
     atomic.write(path, text, sync=True)  # the commit
     return path
@@ -242,6 +227,18 @@ def _compare(path: Path, stored: dict[str, str], wanted: dict[str, Any]) -> None
         raise CheckpointError(
             f"{path} is of another kind: {'; '.join(wrong[:4])}{more}"
         )
+
+
+def _compare_about(path: Path, stored: dict | None, wanted: dict | None) -> None:
+    if stored is None or wanted is None:  # what was saved before there was any
+        return
+    wanted = json.loads(json.dumps(wanted))  # as it comes back from a file
+    for key in [*stored, *(key for key in wanted if key not in stored)]:
+        if stored.get(key) != wanted.get(key):
+            raise CheckpointError(
+                f"{path} was saved with {key} = {stored.get(key)}, not "
+                f"{wanted.get(key)}: the settings have been changed since"
+            )
 
 
 def _verify(path: Path, entry: dict[str, Any]) -> None:

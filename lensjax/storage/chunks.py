@@ -6,20 +6,18 @@ SHA-256 of both.  A part whose sums do not agree counts as absent and is made ag
 """
 
 import json
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from itertools import islice
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 from pathlib import Path
 from signal import SIG_BLOCK, SIG_SETMASK, SIGINT, pthread_sigmask
-from threading import Thread
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from lensjax.storage import atomic, sealed
+from lensjax.storage import atomic, processes, sealed
 
 CHUNK = 4  # objects that a process reads before it answers
 PATIENCE = 0.2  # [s] between two looks at whether a process has answered
@@ -212,12 +210,7 @@ def _start(read: Callable[[Any], Found]) -> None:
     """Make this a reading process, that ends with the one that started it."""
     global _reader
     _reader = read
-    Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent_process().join()
-    os._exit(1)
+    processes.follow_parent()
 
 
 def _work(items: Sequence[Any]) -> list[Found]:
