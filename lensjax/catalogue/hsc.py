@@ -85,8 +85,7 @@ def _galaxy(files: Files, survey: Survey, margin: int) -> Galaxy:
             if flag == "wrong_units":  # its remedy is another archive's card
                 text += " (here FLUXMAG0 = 10^(0.4 zero point))"
             raise CutoutError(flag, f"{quality.FATAL[flag]}: {text}")
-        if flag != "shifted_band" or "no_wcs" in flags:  # a WCS knows better
-            note(flags, flag, text)
+        note(flags, flag, text)
     psf = []
     for band in bands:
         path = files.psf[band.name]

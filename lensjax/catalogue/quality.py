@@ -10,12 +10,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lensjax.catalogue import _scene
 from lensjax.catalogue._flags import FATAL, WARNING, is_fatal, note
 from lensjax.catalogue.cutouts import SCALE_TOLERANCE, Cutout
 
 __all__ = ["FATAL", "WARNING", "Image", "check", "is_fatal", "pixel_noise", "prepare"]
 
 MASKED_FRACTION = 0.2
+MASKED_AT_CENTRE = 0.05  # within `LENS_RADIUS`
 SKY_BELOW = 3.0  # median of the frame, in units of the pixel noise
 # Faintest 5 % of pixels, same units: real LRGs reach 3, an unsubtracted sky about 300.
 SKY_ABOVE = 30.0
@@ -31,7 +33,6 @@ LENS_RADIUS = 1.0  # [arcsec] around the centre
 PLATEAU = 5  # so many pixels at exactly the maximum are no coincidence
 BLANK = 4  # side of a patch of equal pixels; noise of 1 ADU makes one in 500 images
 THIN_EDGE = 2  # real HSC cutouts often have a dead last row; networks learn with it
-SHIFT = 2  # pixels
 
 
 class Image(NamedTuple):
@@ -119,9 +120,13 @@ def check(pixels: np.ndarray, survey: Any) -> dict[str, str]:
     # a noiseless image leaves nothing to measure levels with
     if alive and (noise > 0).all():
         bands = [survey.bands[k] for k in alive]
-        out |= _check_levels(pixels[..., alive], noise, bands, survey)
-        if len(alive) == len(survey.bands):
-            out |= _check_alignment(pixels, noise, bands)
+        for flag, text in _check_levels(
+            pixels[..., alive], noise, bands, survey
+        ).items():
+            note(out, flag, text)
+        # of what is not data nothing can be told that is not told yet
+        if not is_fatal(out):
+            out |= _check_scene(pixels, noise, survey)
     return out
 
 
@@ -164,6 +169,8 @@ def _check_plane(a: np.ndarray) -> dict[str, str]:
         flags["saturated"] = f"clipped at {high:g}"
     elif "stripe" not in flags and _equal_patch(a):
         flags["blank_patch"] = f"at least {BLANK} x {BLANK} pixels"
+    elif not bad.any() and (text := _scene.placeholders(a, pixel_noise(a))):
+        flags["placeholder"] = text
     return flags
 
 
@@ -228,28 +235,22 @@ def _check_levels(
     return flags
 
 
+def _check_scene(image: np.ndarray, noise: np.ndarray, survey: Any) -> dict[str, str]:
+    """Check what the image shows, by one thing after the other: the first is told."""
+    if text := _scene.wild_pixels(image, noise, survey.bands):
+        return {"wild_pixel": text}
+    if text := _scene.odd_band(noise, survey.sky_sigma, survey.bands):
+        return {"wrong_units": text}
+    if text := _scene.odd_colour(image, noise, survey.bands, survey.pixel_scale):
+        return {"wrong_units": text}
+    if text := _scene.shifted_bands(image, noise, survey.bands):
+        return {"misaligned": text}
+    return _scene.galaxy(image, noise, survey)
+
+
 def _worst(bands: Sequence[str], values: np.ndarray, pick: Any, unit: str) -> str:
     k = int(pick(values))
     return f"{bands[k]} {values[k]:.3g} {unit}"
-
-
-def _check_alignment(
-    image: np.ndarray, noise: np.ndarray, bands: Sequence[str]
-) -> dict[str, str]:
-    """Shift between neighbouring bands, from the peak of their cross-correlation."""
-    ny, nx = image.shape[:2]
-    above = image - np.median(image, axis=(0, 1)) - 3 * noise
-    # the root keeps one bright neighbour from deciding alone
-    spectra = np.fft.rfft2(np.moveaxis(np.sqrt(np.clip(above, 0, None)), -1, 0))
-    texts = []
-    for k in range(len(bands) - 1):
-        c = np.fft.irfft2(spectra[k] * spectra[k + 1].conj(), s=(ny, nx))
-        iy, ix = np.unravel_index(np.argmax(c), c.shape)
-        dy, dx = (iy + ny // 2) % ny - ny // 2, (ix + nx // 2) % nx - nx // 2
-        # colour gradients move the peak a little; a true shift leaves little at zero
-        if max(abs(dx), abs(dy)) >= SHIFT and c[0, 0] < 0.8 * c[iy, ix]:
-            texts.append(f"{bands[k]} against {bands[k + 1]} by ({dx}, {dy}) pixels")
-    return {"shifted_band": "; ".join(texts)} if texts else {}
 
 
 def _bad_pixels(cutout: Cutout, bands: Sequence[str], window: Any) -> dict[str, str]:
@@ -266,8 +267,13 @@ def _bad_pixels(cutout: Cutout, bands: Sequence[str], window: Any) -> dict[str, 
                 return {"band_shape": f"{text}: cut both to the same pixels"}
             bad |= plane if name == "mask" else _without_noise(plane, window)
             told.append(name)
-        if (share := bad[window].mean()) > MASKED_FRACTION:
-            return {"masked": f"{band} {share:.0%} in its {' and '.join(told)}"}
+        inside, what = bad[window], " and ".join(told)
+        if (share := inside.mean()) > MASKED_FRACTION:
+            return {"masked": f"{band} {share:.0%} in its {what}"}
+        rows, columns = np.indices(inside.shape) - (len(inside) - 1) / 2
+        middle = np.hypot(rows, columns) * cutout.pixel_scale < LENS_RADIUS
+        if (share := inside[middle].mean()) > MASKED_AT_CENTRE:
+            return {"masked": f"{band} {share:.0%} of the centre in its {what}"}
     return {}
 
 

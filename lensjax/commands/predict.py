@@ -34,6 +34,7 @@ class Model(NamedTuple):
     survey: Survey
     facts: dict
     space: Space = WITHOUT_SHEAR
+    trained: tuple[float, float] | None = None  # theta_E between these [arcsec]
 
 
 def of_run(run_dir: Path) -> Model:
@@ -61,6 +62,7 @@ def of_run(run_dir: Path) -> Model:
         survey_of(settings),
         facts | {"run_dir": str(run_dir.resolve())},
         estimator.space,
+        (settings.theta_E_min, settings.theta_E_max),
     )
 
 
@@ -77,6 +79,7 @@ def of_file(name: str) -> Model:
         lambda images: np.asarray(pretrained.predict(model, jnp.asarray(images))),
         model.survey,
         model.about,
+        trained=tuple(model.about.get("ranges", {}).get("theta_E", (0, np.inf))),
     )
 
 
@@ -127,6 +130,7 @@ def run(settings: config.PredictConfig) -> int:
             paths,
             model.survey,
             space=model.space,
+            trained=model.trained,
             batch_size=settings.batch_size,
             processes=processes,
             provenance=model.facts,

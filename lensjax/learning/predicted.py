@@ -23,6 +23,7 @@ FATAL = quality.FATAL | {
 
 WARNING = quality.WARNING | {
     "unphysical_ellipticity": "|e| >= 1 predicted: clipped, the angle kept",
+    "outside_training": "an Einstein radius that the network was not trained on",
     "duplicate_id": "another file has the same name, perhaps in another folder",
 }
 """Flags of rows with one."""
@@ -70,12 +71,16 @@ def text(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "replace")
 
 
-def check(values: dict[str, np.ndarray], flags: list[dict[str, str]]) -> None:
+def check(
+    values: dict[str, np.ndarray],
+    flags: list[dict[str, str]],
+    trained: tuple[float, float] | None = None,
+) -> None:
     """Flag predictions that are no lens, in place; add q and phi.
 
     values: numbers (N,) by the names of a space.  theta_E <= 0 has no nearest lens: the
     row becomes NaN, the message keeps the number.  |e| >= 1 has: the same angle with
-    |e| = ELLIPTICITY_LIMIT.
+    |e| = ELLIPTICITY_LIMIT.  trained: between which theta_E [arcsec] the training was.
     """
     predicted = np.array([not is_fatal(row) for row in flags], dtype=bool)
     finite = np.isfinite(np.array([*values.values()])).all(0)
@@ -89,6 +94,15 @@ def check(values: dict[str, np.ndarray], flags: list[dict[str, str]]) -> None:
         )
     for column in values.values():
         column[lost | negative] = np.nan
+    if trained is not None:
+        low, high = trained
+        with np.errstate(invalid="ignore"):
+            strange = (values["theta_E"] < low) | (values["theta_E"] > high)
+        for k in np.flatnonzero(strange):
+            flags[k]["outside_training"] = (
+                f"theta_E = {values['theta_E'][k]:.2f}, trained on {low:g} to {high:g} "
+                "arcsec"
+            )
     e = np.hypot(values["ex"], values["ey"])
     steep = e > ELLIPTICITY_LIMIT
     for k in np.flatnonzero(steep):

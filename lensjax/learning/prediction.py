@@ -87,6 +87,7 @@ def predict(
     survey: Survey,
     *,
     space: Space = WITHOUT_SHEAR,
+    trained: tuple[float, float] | None = None,
     batch_size: int = 256,
     processes: int = 0,
     provenance: dict | None = None,
@@ -104,6 +105,8 @@ def predict(
         One file an object; the rows come in this order.
     space : tuple of parameters.Parameter
         What the model's numbers are: the five of an SIE, in any order, and others.
+    trained : (float, float)
+        Least and largest theta_E [arcsec] of the training; others are flagged.
     processes : int
         Files are read ahead, one batch, by so many processes, which take seconds to
         start (and want the `__main__` guard of multiprocessing in a script), or by a
@@ -156,7 +159,7 @@ def predict(
             if progress is not None:
                 progress(at + len(rows), len(paths))
     by_name = dict(zip(parameters.names(space), values.T, strict=True))
-    predicted.check(by_name, flags)
+    predicted.check(by_name, flags, trained)
     ids = [_id(path) for path in paths]
     count = Counter(ids)
     for name, row in zip(ids, flags, strict=True):
