@@ -686,3 +686,43 @@ def test_real_single_band_files_bring_psf_and_noise():
         assert cutout.pixel_scale == 0.05 and cutout.zero_point == {"F814W": 25.94}
         assert cutout.psf[""].shape == (15, 15) and cutout.noise[""].shape == (201, 201)
         assert refused(path) == "missing_band"
+
+
+def test_a_cube_is_refused_as_one(tmp_path):
+    image = galaxy()
+    for cube in (np.moveaxis(image, -1, 0), image, np.zeros((4, 4, 4), "f4")):
+        path = tmp_path / "a.fits"
+        fits.PrimaryHDU(np.ascontiguousarray(cube)).writeto(path, overwrite=True)
+        assert refused(path) == "cube"
+
+
+def test_without_magzero_fluxmag0_is_the_zero_point(tmp_path):
+    flux = {"MAGZERO": None, "FLUXMAG0": 10 ** (0.4 * 30)}
+    path = save(tmp_path / "a.fits", extensions(galaxy() * 10**1.2, **flux))
+    assert cutouts.read(path).zero_point["G"] == pytest.approx(30)
+    assert set(flags_of(path)) == {"rescaled"}
+    for wrong in (0.0, -1.0, 1e30):
+        cards = {"MAGZERO": None, "FLUXMAG0": wrong}
+        save(tmp_path / "b.fits", extensions(galaxy(), **cards), overwrite=True)
+        assert refused(tmp_path / "b.fits") == "zero_point"
+
+
+@pytest.mark.parametrize("have", [64, 101])
+def test_a_header_that_claims_longer_rows_than_there_are_is_refused(tmp_path, have):
+    image = galaxy(have)
+    path = save(tmp_path / "a.fits", extensions(image))
+    raw = path.read_bytes()
+    card, lie = (b"NAXIS1  =" + str(n).rjust(21).encode() for n in (have, have + 2))
+    assert raw.count(card) == 4
+    path.write_bytes(raw.replace(card, lie))
+    assert refused(path) in ("bad_header", "truncated")
+    # a dead last row and column are not that
+    image[-1], image[:, -1] = 0, 0
+    assert refused_or_not(save(tmp_path / "b.fits", extensions(image))) is None
+
+
+def refused_or_not(path):
+    try:
+        cutouts.read(path)
+    except cutouts.CutoutError as error:
+        return error.flag

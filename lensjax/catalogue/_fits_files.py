@@ -19,6 +19,7 @@ from astropy.io.fits.hdu.base import ExtensionHDU
 from astropy.utils.exceptions import AstropyUserWarning
 
 MAX_BYTES = 64 * 2**20  # four bands of 2000 x 2000; stops a gzip bomb
+SOME_ZEROS = 4  # pixels; a dead row and column leave one
 
 # astropy only warns of a file that is cut short or fails its checksum; filters are the
 # process's, so one thread at a time turns these warnings into errors.
@@ -147,8 +148,27 @@ def plane(hdu: Any, name: str, dtype: Any = np.float32) -> np.ndarray:
         )
     if hdu.size > MAX_BYTES:  # tiles can be a bomb too
         raise CutoutError("too_large", f"{name} is {sides[0]} x {sides[1]}: cut it out")
+    if hdu.header.get("BITPIX", 8) < 0 and (spare := _zeros_at_the_end(hdu.data)):
+        raise CutoutError(
+            "bad_header",
+            f"the last {spare} pixels of {name} are zeros, as what fills up a file is: "
+            "NAXIS1 or NAXIS2 is not the data's; fetch it again",
+        )
     with np.errstate(over="ignore", invalid="ignore"):  # becomes inf, and is flagged
         return np.ascontiguousarray(hdu.data.reshape(sides), dtype=dtype)
+
+
+def _zeros_at_the_end(data: np.ndarray) -> int:
+    """Zeros at the end of an image that are no whole rows; 0 for few, or nothing else.
+
+    A header that claims rows of 66 pixels where 64 were written takes the zeros that
+    fill up the block for the rest of the image, which is sheared.
+    """
+    there = np.flatnonzero(data)
+    if len(there) < data.size / 2:  # a mask
+        return 0
+    zeros = data.size - 1 - int(there[-1])
+    return zeros if zeros % data.shape[-1] >= SOME_ZEROS else 0
 
 
 def number(

@@ -7,6 +7,7 @@ FILTER) or of all.  Row 0 is the lowest y, column 0 the lowest x, and the centre
 pixels is (n - 1) / 2.
 """
 
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -97,6 +98,8 @@ def _cutout(hdus: fits.HDUList, bands: tuple[str, ...]) -> Cutout:
                 beside.append(_planes.read(hdu, primary, kind, owner, name))
             continue
         band = _band_of(header, name, bands)
+        if band is None and sum(n > 1 for n in hdu.shape) > 2:
+            plane(hdu, name or "an image without a name")  # refuses it as a cube
         seen.append(band or name or "(no name)")
         if band not in bands:
             continue
@@ -246,9 +249,18 @@ def _cut(
 
 
 def _zero_point(header: fits.Header, primary: fits.Header) -> float | None:
+    """MAGZERO, else by HSC's FLUXMAG0, the counts of magnitude zero."""
     value = number(header, primary, "MAGZERO", "zero_point")
     if value is not None and not 0 < value < 50:
         raise CutoutError("zero_point", f"MAGZERO = {value:g} is no AB zero point")
+    if value is None:
+        flux = number(header, primary, "FLUXMAG0", "zero_point")
+        if flux is None:
+            return None
+        if not 1 < flux < 1e20:
+            text = f"FLUXMAG0 = {flux:g} is no flux of magnitude zero"
+            raise CutoutError("zero_point", f"{text}: set MAGZERO")
+        return round(2.5 * math.log10(flux), 6)
     return value
 
 
