@@ -148,27 +148,27 @@ def plane(hdu: Any, name: str, dtype: Any = np.float32) -> np.ndarray:
         )
     if hdu.size > MAX_BYTES:  # tiles can be a bomb too
         raise CutoutError("too_large", f"{name} is {sides[0]} x {sides[1]}: cut it out")
-    if hdu.header.get("BITPIX", 8) < 0 and (spare := _zeros_at_the_end(hdu.data)):
-        raise CutoutError(
-            "bad_header",
-            f"the last {spare} pixels of {name} are zeros, as what fills up a file is: "
-            "NAXIS1 or NAXIS2 is not the data's; fetch it again",
-        )
     with np.errstate(over="ignore", invalid="ignore"):  # becomes inf, and is flagged
         return np.ascontiguousarray(hdu.data.reshape(sides), dtype=dtype)
 
 
-def _zeros_at_the_end(data: np.ndarray) -> int:
-    """Zeros at the end of an image that are no whole rows; 0 for few, or nothing else.
+def check_rows(hdu: Any, name: str) -> None:
+    """Refuse an image of the sky that ends in zeros, but not in whole rows of them.
 
     A header that claims rows of 66 pixels where 64 were written takes the zeros that
     fill up the block for the rest of the image, which is sheared.
     """
-    there = np.flatnonzero(data)
-    if len(there) < data.size / 2:  # a mask
-        return 0
-    zeros = data.size - 1 - int(there[-1])
-    return zeros if zeros % data.shape[-1] >= SOME_ZEROS else 0
+    there = np.flatnonzero(hdu.data)
+    # whole numbers may well be 0, and so may a PSF all around
+    if hdu.header.get("BITPIX", 8) > 0 or not len(there) or there[0] > 0:
+        return
+    zeros = hdu.data.size - 1 - int(there[-1])
+    if zeros % hdu.shape[-1] >= SOME_ZEROS:
+        raise CutoutError(
+            "bad_header",
+            f"the last {zeros} pixels of {name} are zeros, as what fills up a file is: "
+            "NAXIS1 or NAXIS2 is not the data's; fetch it again",
+        )
 
 
 def number(

@@ -17,7 +17,13 @@ import numpy as np
 from astropy.io import fits
 
 from lensjax.catalogue import _one_grid, _planes, wcs
-from lensjax.catalogue._fits_files import CutoutError, number, opened, plane
+from lensjax.catalogue._fits_files import (
+    CutoutError,
+    check_rows,
+    number,
+    opened,
+    plane,
+)
 from lensjax.catalogue._flags import note
 from lensjax.catalogue.wcs import SCALE_TOLERANCE, Grid
 
@@ -106,6 +112,7 @@ def _cutout(hdus: fits.HDUList, bands: tuple[str, ...]) -> Cutout:
         if band in planes:
             raise CutoutError("duplicate_band", f"band {band} stands twice: keep one")
         planes[band], headers[band], shapes[band] = plane(hdu, band), header, hdu.shape
+        check_rows(hdu, band)
     if missing := [b for b in bands if b not in planes]:
         raise CutoutError(
             "missing_band",
