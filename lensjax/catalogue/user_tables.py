@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 from astropy import units
-from astropy.cosmology.units import redshift
 
 from lensjax.catalogue._table_files import Columns as Columns
 from lensjax.catalogue._table_files import read as read
@@ -171,7 +170,8 @@ def _scale(table: Columns, key: str, unit: str | None) -> float:
     given = table.units.get(key)
     if unit is None or given is None or given == units.Unit(unit):
         return 1.0
-    if unit == "" and given == redshift or unit == "mag" and "mag" in str(given):
+    # `astropy.cosmology.units.redshift`, half a second to import, is known by its name
+    if unit == "" and str(given) == "redshift" or unit == "mag" and "mag" in str(given):
         return 1.0
     try:
         return given.to(unit)
