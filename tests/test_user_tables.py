@@ -431,3 +431,30 @@ def test_no_cutout_is_ordered_of_a_placeholder(tmp_path, bad):
     assert not (tmp_path / "lists").exists()
     cutouts, _ = hsc_lists.upload_list(tmp_path / "lists", table[:2])
     assert len(cutouts.read_text().splitlines()) == 9
+
+
+@pytest.mark.parametrize(
+    ("column", "meant"),
+    [
+        ("vdisp", "vdisp_kms"),
+        ("VDISP_KM", "vdisp_kms"),
+        ("redshift", "z"),
+        ("Z_spec", "z"),
+        ("psfs", "psf"),
+        ("ra", None),
+        ("mag_i", None),
+    ],
+)
+def test_a_column_by_another_name_is_not_overlooked_in_silence(tmp_path, column, meant):
+    path = tmp_path / "lenses.csv"
+    path.write_text(f"id,file,{column}\na,a.fits,1\n")
+    used = ("id", "file", "z", "vdisp_kms", "psf")
+    notes = user_tables.overlooked(user_tables.read(path), used)
+    if meant is None:
+        assert notes == []
+    else:
+        (note,) = notes
+        assert f"column {column} of" in note and f"call it {meant} if" in note
+    # where the column itself is there the other is none's business
+    path.write_text(f"id,file,z,vdisp_kms,psf,{column}\na,a.fits,1,2,p,1\n")
+    assert user_tables.overlooked(user_tables.read(path), used) == []

@@ -65,6 +65,7 @@ def lenses(path: Path, notes: list[str]) -> LensRows:
         values = _optional(table, name, unit)[rows]
         numbers[name], odd = range_.known(values, ids)
         notes += odd
+    notes += user_tables.overlooked(table, ("id", "file", "z", "vdisp_kms", "psf"))
     psf = user_tables.has(table, "psf")
     return LensRows(
         ids,
@@ -80,6 +81,7 @@ def sources(path: Path, survey: Survey, notes: list[str]) -> SourceRows:
     table, rows, ids, files = _galaxies(path, "source", notes)
     z = user_tables.numbers(table, "z", unit="")[rows]
     names, own = _magnitude_columns(table, survey)
+    notes += user_tables.overlooked(table, ("id", "file", "z", "noise_var", *names))
     given = [user_tables.numbers(table, name, unit="mag")[rows] for name in names]
     given = np.stack(given, -1)
     mag = np.where(MAGNITUDE.holds(given), given, np.nan)

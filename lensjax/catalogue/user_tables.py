@@ -7,6 +7,7 @@ stands for one that was not measured: `Range` says what there is.
 
 import difflib
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -83,6 +84,34 @@ def has(table: Columns, *names: str) -> bool:
 def named(table: Columns, *names: str) -> np.ma.MaskedArray:
     """The column of the first of these names that there is; else the closest names."""
     return table.cells[_key(table, *names)]
+
+
+OTHER_NAMES = {  # by which others call a column, beside what is spelt nearly so
+    "z": {"redshift", "zspec", "z_spec", "zphot", "z_phot", "photoz", "z_lens", "zl"},
+    "vdisp_kms": {"vdisp", "veldisp", "sigma", "sigma_v", "velocity_dispersion"},
+    "noise_var": {"variance", "var"},
+}
+
+
+def overlooked(table: Columns, used: Iterable[str]) -> list[str]:
+    """Notes on columns that are not read and seem to be one of those that would be.
+
+    used: the names of the columns that are looked for.
+    """
+    used = [name.lower() for name in used]
+    notes = []
+    for key in table.cells:
+        if (name := key.lower()) in used:
+            continue
+        absent = [u for u in used if not has(table, u)]
+        meant = [u for u in absent if name in OTHER_NAMES.get(u, ())]
+        meant += difflib.get_close_matches(name, [u for u in absent if len(u) > 2], 1)
+        if meant:
+            notes.append(
+                f"column {key} of {table.path} is not read: call it {meant[0]} if it "
+                "is that"
+            )
+    return notes
 
 
 def _key(table: Columns, *names: str) -> str:
