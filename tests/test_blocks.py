@@ -41,3 +41,17 @@ def test_work_ahead_keeps_the_order_and_takes_no_more_than_it_needs():
     assert [next(results) for _ in range(5)] == [0, 1, 4, 9, 16]
     assert len(taken) < 50
     results.close()
+
+
+@pytest.mark.parametrize(("n", "size"), [(10, 4), (3, 128), (8, 4), (1, 1)])
+def test_what_is_made_in_blocks_is_in_order_and_of_one_shape(n, size):
+    shapes = set()
+
+    def made(numbers):
+        shapes.add(numbers.shape)
+        return numbers**2, {"both": np.stack([numbers, -numbers], -1)}
+
+    squares, rest = batching.in_blocks(made, n, size)
+    np.testing.assert_array_equal(squares, np.arange(n) ** 2)
+    np.testing.assert_array_equal(rest["both"], np.arange(n)[:, None] * [1, -1])
+    assert shapes == {(min(n, size),)}

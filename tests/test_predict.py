@@ -408,3 +408,36 @@ def test_warnings_do_not_count_as_failures(tmp_path):
 def test_real_cutouts_have_predictions():
     table = prediction.predict(model, real("hsc/lenses"), HSC, batch_size=4)
     assert len(table) == 10 and np.isfinite(table["theta_E_arcsec"]).all()
+
+
+def test_what_was_predicted_is_kept_where_the_disk_is_full(
+    table, tmp_path, monkeypatch, capsys
+):
+    """The place that was asked for is full, the temporary folder is not."""
+    write, out = parquet.pq.write_table, tmp_path / "out.parquet"
+
+    def full(data, file):
+        if "out.parquet" in file.name and str(tmp_path / "tmp") not in file.name:
+            raise OSError(28, "No space left on device")
+        write(data, file)
+
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(command.tempfile, "tempdir", str(tmp_path / "tmp"))
+    monkeypatch.setattr(parquet.pq, "write_table", full)
+    assert run(tmp_path / "c", out) == 1
+    said = capsys.readouterr().err
+    kept = said.strip().rpartition("is kept in ")[2]
+    assert said.count("\n") == 1 and "No space left" in said and not out.exists()
+    assert len(parquet.read(kept)) == len(list((tmp_path / "c").iterdir()))
+
+
+def test_a_radius_beyond_the_training_is_flagged():
+    values = {name: np.zeros(4) for name in ("x", "y", "ex", "ey")}
+    values["theta_E"] = np.array([0.4, 0.5, 5.0, 5.1])
+    flags = [{} for _ in range(4)]
+    predicted.check(values, flags, trained=(0.5, 5.0))
+    assert [list(row) for row in flags] == [
+        ["outside_training"], [], [], ["outside_training"]
+    ]  # fmt: skip
+    assert "0.40, trained on 0.5 to 5 arcsec" in flags[0]["outside_training"]
+    assert not predicted.is_fatal(flags[0]) and values["theta_E"][0] == 0.4

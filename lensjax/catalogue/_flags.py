@@ -26,7 +26,7 @@ FATAL = {
     "nan_pixel": "NaN or infinite pixels",
     "zero_band": "a band that is zero everywhere",
     "constant_band": "a band with one value everywhere",
-    "masked": "over 20 % of a band is no data by pixels, mask or noise; 5 % amidst",
+    "masked": "too little data in a band, by its pixels, mask or noise: over 20 % lost",
     "stripe": "rows or columns without data, as at a survey's edge",
     "blank_patch": "a patch of equal pixels: no data",
     "negative_sky": "the sky lies far below zero",

@@ -42,11 +42,12 @@ def of_run(run_dir: Path) -> Model:
     try:
         settings = config.from_yaml(run_dir / "config.yaml", config.TrainConfig)
         estimator, learning = estimator_of(settings), learning_of(settings)
-        own = estimator, learning
         about = decisive(settings)
-        params = runs.final(run_dir, *own, about)
+        params = runs.final(run_dir, estimator, learning, about)
         if params is None:
-            params = runs.best_of_folds(run_dir, *own, settings.folds, about)
+            params = runs.best_of_folds(
+                run_dir, estimator, learning, settings.folds, about
+            )
         facts = run_folder.facts(run_dir, "provenance.json")
     except config.ConfigError:
         raise
@@ -113,8 +114,8 @@ def run(settings: config.PredictConfig) -> int:
     """Read, predict, write.  Returns the exit status.
 
     0: written, whatever the flags.  1: the table could not be written in the end (it
-    is kept in a temporary folder, if that has room).  3:
-    written, but `strict` is set and some row has no prediction.
+    is kept in a temporary folder, if that has room).  3: written, but `strict` is set
+    and some row has no prediction.
     """
     if settings.run_dir is not None:
         model = of_run(Path(settings.run_dir))
