@@ -3,21 +3,27 @@
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 import zipfile
+from pathlib import Path
 from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
 
-from lensjax.commands import config, failures, overrides, run_folder
+import lensjax
+from lensjax.catalogue import cutouts
+from lensjax.commands import config, failures, overrides, provenance, run_folder
 from lensjax.commands.config import ConfigError, PredictConfig
+from lensjax.learning import prediction
 from lensjax.storage import checkpoint
 from lensjax.storage.checkpoint import CheckpointError
+from lensjax.survey import HSC
 
 ODD = ["a,b", "x=1", "k[2]{3}", "it's", 'quo"te', "end\\", "sp ace", "ü", "$HOME"]
 ODD += ["${x}", "(a)", "~t", "-d", "a:b", "%s", "#h", "1e5", "true", "@", "a'\\'b"]
@@ -201,3 +207,35 @@ def alive(number):
             return file.read().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
         return False
+
+
+def test_no_archive_is_unpacked(tmp_path):
+    """A packed folder may hold ../ and is the user's to unpack."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as packed:
+        packed.writestr("../evil.fits", "x")
+    for folder in (tmp_path, tmp_path / "a.zip"):
+        try:
+            found = prediction.find(str(folder))
+        except ValueError as error:
+            assert "file ends in .fits" in str(error)
+        else:
+            with pytest.raises(cutouts.CutoutError, match="not as FITS does"):
+                cutouts.read(found[0], HSC)
+    assert os.listdir(tmp_path) == ["a.zip"]
+    assert not (tmp_path.parent / "evil.fits").exists()
+
+
+def test_nothing_is_served():
+    """No module opens a port, so that none is open to others."""
+    for path in Path(lensjax.__file__).parent.rglob("*.py"):
+        opens = re.search(
+            r"\b(socketserver|http\.server)\b|\.(bind|listen)\(", path.read_text()
+        )
+        assert not opens, (path, opens)
+
+
+def test_the_environment_and_its_secrets_stand_in_no_record(monkeypatch):
+    for name in ("AWS_SECRET_ACCESS_KEY", "HSC_SSP_CAS_PASSWORD", "TOKEN"):
+        monkeypatch.setenv(name, f"secret of {name}")
+    record = json.dumps(provenance.collect(PredictConfig(cutouts="c", out="o.csv")))
+    assert "settings" in record and "secret of" not in record

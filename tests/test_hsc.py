@@ -242,8 +242,8 @@ def in_the_primary(hdus):
         (nameless_bits, ["no_mask"]),
         (in_the_primary, []),
         (lambda hdus: fits.HDUList([hdus[0], hdus[1], hdus[3]]), ["no_mask"]),
-        (lambda hdus: fits.HDUList(hdus[:3]), []),
-        (lambda hdus: fits.HDUList(hdus[:2]), ["no_mask"]),
+        (lambda hdus: fits.HDUList(hdus[:3]), ["no_variance"]),
+        (lambda hdus: fits.HDUList(hdus[:2]), ["no_mask", "no_variance"]),
     ],
 )
 def test_planes_are_found_wherever_they_stand(one, change, flags):

@@ -23,7 +23,7 @@ import tensorflow_datasets as tfds
 from astropy.table import Table
 
 from lensjax import catalogue
-from lensjax.catalogue import archives, hsc, hudf, ingest, selection, tfds_builder
+from lensjax.catalogue import archives, hsc, hudf, ingest, sdss, selection, tfds_builder
 from lensjax.commands import config, progress
 from lensjax.commands import ingest as command
 from lensjax.commands.config import ConfigError, IngestConfig
@@ -293,6 +293,37 @@ def test_spectra_of_headings_alone_match_no_galaxy(archive, tmp_path):
     half = archives.lenses(archive.settings.lenses, str(table), HSC, 4)
     ids, numbers = archives.identify(half, ["a/1"], np.array([150.0]), np.array([2.0]))
     assert ids == [None] and np.isnan(numbers["z"]).all()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (lambda ra, dec: (dec, ra), "ra and dec are swapped"),
+        (lambda ra, dec: (ra / 15, dec), "ra is in hours: multiply it by 15"),
+        (lambda ra, dec: (np.radians(ra), np.radians(dec)), "are in radians"),
+        (lambda ra, dec: (ra, dec + 1 / 60), "the nearest is 60 arcsec off"),
+    ],
+)
+def test_where_no_spectrum_matches_its_table_is_told_the_reason(tmp_path, wrong, words):
+    ra, dec = np.array([40.0, 40.1, 40.2, np.nan]), np.array([2.0, 2.1, 2.2, 0.0])
+    rows = np.transpose(wrong(ra[:3], dec[:3]))
+    head = "specObjID,ra,dec,z,zErr,zWarning,velDisp,velDispErr"
+    lines = [f"{k},{x:.9f},{y:.9f},.5,.001,0,250,10" for k, (x, y) in enumerate(rows)]
+    (tmp_path / "sdss.csv").write_text("\n".join([head, *lines]))
+    spectra, _ = sdss.read(tmp_path / "sdss.csv")
+    assert (sdss.match(ra, dec, spectra) == -1).all()
+    assert words in archives.why_unmatched(spectra, ra, dec)
+
+
+def test_the_reason_why_no_spectrum_matches_is_said_at_the_end(
+    archive, quick, tmp_path
+):
+    half = command.look(archive.settings)[0]
+    half = half._replace(spectra=half.spectra._replace(ra=half.spectra.ra / 15))
+    chosen = selection.choose(half, chunks.make(tmp_path, half.task))
+    assert chosen.counts["kept"] == 0
+    lines = ingest.describe({half.name: chosen.counts})
+    assert "none has a spectrum: the table's ra is in hours" in lines[1]
 
 
 def test_a_galaxy_that_cannot_be_measured_is_refused(archive, quick, tmp_path):

@@ -52,11 +52,13 @@ WARNING = {
     "thin_edge": "one or two outermost rows or columns without data",
     "shifted_band": "bands shifted by part of a pixel against each other, by their WCS",
     "decentred": "the galaxy is off the centre, where a network has learnt it to be",
+    "doubtful_band": "one band's sky, noise or colour is none of a good image",
     "aligned": "bands flipped, turned or cut to one grid of pixels, by their WCS",
     "no_wcs": "no WCS, or one without a position: all bands are taken for aligned",
     "small_cutout": "its corners hold lens light: the background comes out too high",
     "no_mask": "the mask is missing or does not name its bits, and is not used",
     "suspect_pixels": "many pixels that the archive's mask calls doubtful",
+    "no_variance": "the variance plane is missing: no pixel is left out for its noise",
     "bad_variance": "pixels whose variance is zero, negative or not finite",
     "psf_sum": "a PSF whose sum is not 1, normalised",
 }

@@ -17,6 +17,11 @@ ISOLATED = 4.0  # times its brightest neighbour, above the sky; good images reac
 REPEATED = 4  # pixels of one value; good images have a value twice at most
 ODD_BAND = 1.6  # [mag] of one band's noise beside the others'; good images reach 1.05
 COLOURS = (-0.8, 3.2)  # [mag] of neighbouring bands; good images: -0.1 to 2.3
+DOUBTFUL_BAND = 1.15  # [mag] of one band's noise, with which there is a warning
+DOUBTFUL_COLOURS = (-0.3, 2.6)  # [mag], likewise
+# Median of the frame and the faintest 5 % of pixels, in noise: good images -0.3, 7.1
+DOUBTFUL_SKY = (-0.6, 9.0)
+OWN_SKY = 3.0  # noise of one band's sky beside the others'; good images reach 2.5
 CORE = 0.7  # [arcsec] around the centre, where colours are measured
 SHIFT = 2  # pixels between two bands
 REACH = 8  # pixels: farther off one galaxy is taken for another
@@ -69,8 +74,7 @@ def placeholders(plane: np.ndarray, noise: float) -> str:
 
 def odd_band(noise: np.ndarray, expected: np.ndarray, bands: Sequence[str]) -> str:
     """The band whose noise does not go with the others', in words."""
-    off = 2.5 * np.log10(noise / np.asarray(expected))
-    beside = off - np.median(off)
+    beside = _beside(noise, expected)
     k = int(np.abs(beside).argmax())
     if len(bands) < 3 or abs(beside[k]) < ODD_BAND:
         return ""
@@ -84,14 +88,69 @@ def odd_colour(
     image: np.ndarray, noise: np.ndarray, bands: Sequence[str], scale: float
 ) -> str:
     """Neighbouring bands in which no galaxy is so unlike, in words."""
+    flux, least = _core(image, noise, scale)
+    if (flux < -least).any():
+        band = bands[int((flux / least).argmin())]
+        return f"the light at the centre is negative in {band}: give it as light"
+    return _colour_beyond(flux, least, bands, COLOURS)
+
+
+def doubtful_band(
+    image: np.ndarray,
+    noise: np.ndarray,
+    expected: np.ndarray,
+    bands: Sequence[str],
+    scale: float,
+) -> str:
+    """What one band has that good images have not, but some might, in words."""
+    texts = []
+    frame = np.ones(image.shape[:2], bool)
+    frame[4:-4, 4:-4] = False
+    low = np.median(image[frame], axis=0) / noise
+    high = np.percentile(image.reshape(-1, len(bands)), 5, axis=0) / noise
+    own = _own_sky(image, noise)
+    for band, below, above, alone in zip(bands, low, high, own, strict=True):
+        beyond = below < DOUBTFUL_SKY[0] or above > DOUBTFUL_SKY[1]
+        if beyond or abs(alone) > OWN_SKY:
+            sky = below if below < 0 or not beyond else above
+            texts.append(
+                f"the sky of {band} is {sky:+.1f} times the noise: subtract it"
+            )
+    off = _beside(noise, expected)
+    k = int(np.abs(off).argmax())
+    if len(bands) > 2 and abs(off[k]) > DOUBTFUL_BAND:
+        texts.append(f"the noise of {bands[k]} is {off[k]:+.1f} mag off the others'")
+    texts.append(_colour_beyond(*_core(image, noise, scale), bands, DOUBTFUL_COLOURS))
+    return "; ".join(filter(None, texts))
+
+
+def _own_sky(image: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """Sky of each band, in noise, that the light of the others does not explain.
+
+    From a ring to the frame the lens falls off alike in all bands, but for a factor.
+    """
+    ny, nx = image.shape[:2]
+    r = _distance(ny, nx, (ny - 1) / 2, (nx - 1) / 2) / min(ny, nx)
+    ring = np.median(image[(r > 0.125) & (r < 0.22)], axis=0) / noise
+    frame = np.median(image[r > 0.4], axis=0) / noise
+    others, there = ring.sum() - ring, frame.sum() - frame  # none of a single band
+    slope = (ring - frame) / np.maximum(others - there, 1e-3)
+    return frame - np.clip(slope, 0, 3) * there if len(noise) > 1 else 0 * noise
+
+
+def _core(image, noise, scale) -> tuple[np.ndarray, np.ndarray]:
+    """Flux of each band at the centre, and the least that is seen there."""
     ny, nx = image.shape[:2]
     core = _distance(ny, nx, (ny - 1) / 2, (nx - 1) / 2) * scale < CORE
     flux = (image - np.median(image, (0, 1)))[core].sum(0)
-    least = 10 * noise * np.sqrt(core.sum())  # what is fainter has no colour
-    bright = np.maximum(flux, least)
+    return flux, 10 * noise * np.sqrt(core.sum())
+
+
+def _colour_beyond(flux, least, bands, limits) -> str:
+    bright = np.maximum(flux, least)  # what is fainter has no colour
     colours = -2.5 * np.log10(bright[:-1] / bright[1:])
     seen = (flux > least)[:-1] | (flux > least)[1:]
-    wrong = seen & ((colours < COLOURS[0]) | (colours > COLOURS[1]))
+    wrong = seen & ((colours < limits[0]) | (colours > limits[1]))
     if not wrong.any():
         return ""
     k = int(wrong.argmax())
@@ -99,6 +158,12 @@ def odd_colour(
         f"{bands[k]} - {bands[k + 1]} is {colours[k]:.1f} at the centre: set MAGZERO "
         "of each band, or convert them to one unit"
     )
+
+
+def _beside(noise, expected) -> np.ndarray:
+    """How far off each band's noise is beside the others' [mag]."""
+    off = 2.5 * np.log10(noise / np.asarray(expected))
+    return off - np.median(off)
 
 
 def shifted_bands(image: np.ndarray, noise: np.ndarray, bands: Sequence[str]) -> str:

@@ -128,6 +128,29 @@ def identify(
     return ids, numbers
 
 
+def why_unmatched(spectra: Spectra, ra: np.ndarray, dec: np.ndarray) -> str:
+    """What to look at where no galaxy at ra, dec [deg] has a spectrum of its own.
+
+    Positions of the table are tried as other units and orders would have them.
+    """
+    mistakes = {
+        "ra and dec are swapped": spectra._replace(ra=spectra.dec, dec=spectra.ra),
+        "ra is in hours: multiply it by 15": spectra._replace(ra=15 * spectra.ra),
+        "ra and dec are in radians": spectra._replace(
+            ra=np.degrees(spectra.ra), dec=np.degrees(spectra.dec)
+        ),
+    }
+    for words, meant in mistakes.items():
+        on_the_sky = abs(meant.dec) <= 90
+        meant = Spectra(*(field[on_the_sky] for field in meant))
+        if (sdss.match(ra, dec, meant, MATCH) >= 0).any():
+            return f"the table's {words}, by the galaxies' places"
+    nearest = sdss.separation(ra, dec, spectra)
+    if not np.isfinite(nearest):
+        return "no galaxy's place is known"
+    return f"the nearest is {nearest:,.3g} arcsec off: tables of one part of the sky?"
+
+
 def position(ra: float, dec: float) -> str:
     """Name of a place by the IAU's rule, Jhhmmss.ss+ddmmss.s, cut and not rounded.
 

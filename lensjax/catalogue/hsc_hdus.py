@@ -88,6 +88,9 @@ def read_band(path: Path, name: str, survey: Survey, flags: dict[str, str]) -> B
         if "VARIANCE" in planes:
             variance = _beside(image, grid, planes, "VARIANCE", primary)
             no_variance = ~(np.isfinite(variance) & (variance > 0))
+        else:
+            text = f"{name} has no plane VARIANCE: order it with variance = true"
+            note(flags, "no_variance", text)
     return Band(
         name,
         image,

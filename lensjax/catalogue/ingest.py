@@ -242,6 +242,8 @@ def describe(summary: Mapping[str, Any]) -> list[str]:
         ):
             line += f" + {number:,} {word}" if number else ""
         lines.append(line)
+        if "hint" in counts:
+            lines.append(f"  none has a spectrum: {counts['hint']}")
         for word in ("refused", "warnings"):
             if counts[word]:
                 lines.append(f"  {word}: {_listed(counts[word])}")

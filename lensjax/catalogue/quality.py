@@ -19,8 +19,7 @@ __all__ = ["FATAL", "WARNING", "Image", "check", "is_fatal", "pixel_noise", "pre
 MASKED_FRACTION = 0.2
 MASKED_AT_CENTRE = 0.05  # within `LENS_RADIUS`
 SKY_BELOW = 3.0  # median of the frame, in units of the pixel noise
-# Faintest 5 % of pixels, same units: real LRGs reach 3, an unsubtracted sky about 300.
-SKY_ABOVE = 30.0
+SKY_ABOVE = 15.0  # faintest 5 % of pixels; real LRGs reach 3, mocks 6.3, a sky 300
 # Pixel noise against the survey's [mag]: real HSC cutouts lie within 0.8, DES as DES
 # too; nJy or zero point 30 taken for counts at 27 are 4.4 and 3 off, nanomaggies -4.5.
 UNITS_TOLERANCE = 2.0
@@ -38,9 +37,7 @@ THIN_EDGE = 2  # real HSC cutouts often have a dead last row; networks learn wit
 class Image(NamedTuple):
     """What the network sees of a cutout, and what is to be said about it."""
 
-    pixels: (
-        np.ndarray
-    )  # (size, size, band) float32, survey's zero point; fatal: do not use
+    pixels: np.ndarray  # (size, size, band) float32, survey's counts; fatal: not to use
     shift: float  # the file's centre in the crop's coordinates, x and y alike [arcsec]
     flags: dict[str, str]  # flag -> message
 
@@ -229,9 +226,8 @@ def _check_levels(
     # a peak below the sky has no magnitude
     surface = zero_point - 2.5 * np.log10(np.where(peak > 0, peak, 1e-9))
     if (surface < SATURATION_MAG).any():
-        flags["saturated"] = _worst(
-            bands, surface, np.argmin, "mag/arcsec2 at the peak"
-        )
+        at = "mag/arcsec2 at the peak"
+        flags["saturated"] = _worst(bands, surface, np.argmin, at)
     return flags
 
 
@@ -245,7 +241,11 @@ def _check_scene(image: np.ndarray, noise: np.ndarray, survey: Any) -> dict[str,
         return {"wrong_units": text}
     if text := _scene.shifted_bands(image, noise, survey.bands):
         return {"misaligned": text}
-    return _scene.galaxy(image, noise, survey)
+    flags = _scene.galaxy(image, noise, survey)
+    about = noise, survey.sky_sigma, survey.bands, survey.pixel_scale
+    if not is_fatal(flags) and (text := _scene.doubtful_band(image, *about)):
+        flags["doubtful_band"] = text
+    return flags
 
 
 def _worst(bands: Sequence[str], values: np.ndarray, pick: Any, unit: str) -> str:

@@ -89,11 +89,23 @@ def match(
     )
     index = np.full(ra.shape, -1)
     known = np.isfinite(ra + dec)
-    if not len(spectra.ra):  # nothing to match with is an error there
-        return index
-    there = SkyCoord(spectra.ra, spectra.dec, unit=units.deg)
-    nearest, apart, _ = SkyCoord(
-        ra[known], dec[known], unit=units.deg
-    ).match_to_catalog_sky(there)
-    index[known] = np.where(apart.arcsec <= radius, nearest, -1)
+    nearest, apart = _nearest(ra[known], dec[known], spectra)
+    index[known] = np.where(apart <= radius, nearest, -1)
     return index
+
+
+def separation(ra: np.ndarray, dec: np.ndarray, spectra: Spectra) -> float:
+    """Least distance [arcsec] between positions [deg] and spectra; infinite if none."""
+    known = np.isfinite(ra + dec)
+    _, apart = _nearest(ra[known], dec[known], spectra)
+    return float(apart.min(initial=np.inf))
+
+
+def _nearest(ra, dec, spectra: Spectra) -> tuple[np.ndarray, np.ndarray]:
+    """Index of the nearest spectrum of each position, and how far it is [arcsec]."""
+    if not len(spectra.ra):  # nothing to match with is an error there
+        return np.full(ra.shape, -1), np.full(ra.shape, np.inf)
+    there = SkyCoord(spectra.ra, spectra.dec, unit=units.deg)
+    here = SkyCoord(ra, dec, unit=units.deg)
+    nearest, apart, _ = here.match_to_catalog_sky(there)
+    return nearest, apart.arcsec

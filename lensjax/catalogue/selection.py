@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lensjax.catalogue.archives import MATCH, Half, identify
+from lensjax.catalogue.archives import MATCH, Half, identify, why_unmatched
 from lensjax.storage.chunks import Part
 
 
@@ -61,7 +61,7 @@ def choose(half: Half, made: Sequence[Part]) -> Chosen:
             refused[next(iter(one.flags))] += 1
             say(one, "no", one.flags)
     numbers = _numbers(made)
-    places = (numbers.get(name, np.empty(0)) for name in ("ra", "dec"))
+    places = [numbers.get(name, np.empty(0)) for name in ("ra", "dec")]
     ids, more = identify(half, [one.name for one in usable], *places)
     numbers |= more
 
@@ -85,6 +85,9 @@ def choose(half: Half, made: Sequence[Part]) -> Chosen:
             warned.update(one.flags.keys())
             say(one, "yes", one.flags)
     order = [first[id_] for id_ in sorted(first)]
+    hint = {}
+    if half.spectra is not None and usable and unmatched == len(usable):
+        hint["hint"] = why_unmatched(half.spectra, *places)
     return Chosen(
         ids=sorted(first),
         place=[(usable[k].part, usable[k].row) for k in order],
@@ -98,6 +101,7 @@ def choose(half: Half, made: Sequence[Part]) -> Chosen:
             "unmatched": unmatched,
             "duplicates": duplicates,
             "warnings": dict(sorted(warned.items())),
+            **hint,
         },
     )
 

@@ -194,7 +194,7 @@ def _grid(text: str, shape: tuple[int, ...]) -> Grid | None:
     wide, narrow = np.linalg.svd(jacobian, compute_uv=False)
     if not wide < (1 + SQUARE) * narrow:
         x, y = np.hypot(*jacobian)
-        what = "skewed" if abs(x / y - 1) < SQUARE else "not square"
+        what = "skewed" if abs(x - y) < SQUARE * y else "not square"
         raise ValueError(
             f"the WCS has pixels of {x:.4g} x {y:.4g} arcsec that are {what}: resample"
         )
