@@ -1,0 +1,97 @@
+"""What is eliminated from an image before arcs are looked for: the lens galaxy's light.
+
+Around the fitted light all that it might be is linear: the Gaussians' fluxes, the sky,
+small changes of centre and ellipse band by band, and *residual modes*: the light times
+windows in ln r times cos and sin of up to 4 phi, with a normal prior of `MODE` on each
+coefficient.  Modes take up isophotes that twist, dust, a PSF that is not quite right.
+An image less all of this, in units of the noise, is `whiten`; inner products of such
+images are those of the likelihood with these coefficients integrated over.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from lensjax.inference import lens_light
+from lensjax.inference.lens_light import Ellipse, LensLight
+from lensjax.observation import Observation
+
+MODE = 0.03  # of the light, prior of a mode's coefficient
+WINDOWS = (0.12, 4.0, 6)  # radii [arcsec] of the first and last, and how many
+MULTIPOLES = 4
+SHIFT, SHEAR = 0.03, 0.05  # priors: [arcsec] of a band's centre, of its ellipticity
+FREE = 1e3  # times a column's norm: no prior to speak of
+
+
+class Basis(NamedTuple):
+    """Of one observation; pixels in a row, bands first."""
+
+    root: Array  # (band, pixel) one over the noise, 0 where a pixel does not count
+    q: Array  # (band, pixel, column) what is eliminated
+    rest: Array  # (band, pixel) the data in units of the noise, less that
+
+
+def flat(images: Array) -> Array:
+    """Images (..., n, n, band) as (..., band, pixel)."""
+    images = jnp.moveaxis(images, -1, -3)
+    return images.reshape(*images.shape[:-2], -1)
+
+
+def modes(light: LensLight, pixel_scale: float) -> Array:
+    """Residual modes (mode, n, n, band) of unit coefficient [counts]."""
+    n = light.image.shape[0]
+    place = (jnp.arange(n, dtype=light.image.dtype) - (n - 1) / 2) * pixel_scale
+    x, y = place[None] - light.ellipse.x, place[:, None] - light.ellipse.y
+    first, last, number = WINDOWS
+    at = (jnp.log(jnp.hypot(x, y) + 1e-3) - np.log(first)) / np.log(last / first)
+    at = jnp.clip(at * (number - 1), 0, number - 1)
+    windows = [jnp.clip(1 - jnp.abs(at - j), 0, 1) for j in range(number)]
+    phi = jnp.arctan2(y, x)
+    turns = [jnp.ones_like(phi)]
+    for m in range(1, MULTIPOLES + 1):
+        turns += [jnp.cos(m * phi), jnp.sin(m * phi)]
+    each = jnp.stack([w * t for w in windows for t in turns])
+    return each[..., None] * jnp.maximum(light.image, 0)[None]
+
+
+def of(observation: Observation, light: LensLight, mode: float = MODE) -> Basis:
+    """The basis of an observation around its lens galaxy's light."""
+    n, scale = light.image.shape[0], observation.pixel_scale
+    psf, e = jnp.asarray(observation.psf), light.ellipse
+
+    def galaxy(x, y, ex, ey):
+        each = lens_light.gaussians(Ellipse(x, y, ex, ey), psf, n, scale)
+        return jnp.einsum("knmb,kb->nmb", each, light.flux)
+
+    slopes = jax.jacfwd(galaxy, (0, 1, 2, 3))(*e)
+    widths = (SHIFT, SHIFT, SHEAR, SHEAR)
+    bounded = [s * w for s, w in zip(slopes, widths, strict=True)]
+    bounded = jnp.concatenate([jnp.stack(bounded), mode * modes(light, scale)])
+    free = lens_light.gaussians(e, psf, n, scale)
+    free = jnp.concatenate([free, jnp.ones_like(free[:1])])
+
+    root = flat(jnp.where(observation.mask, 0, 1 / jnp.sqrt(observation.variance)))
+    free, bounded = flat(free) * root[None], flat(bounded) * root[None]
+    free = FREE * free / (jnp.sqrt((free**2).sum(-1, keepdims=True)) + 1e-30)
+    columns = jnp.moveaxis(jnp.concatenate([free, bounded]), 0, -1)
+    bands, pixels, number = columns.shape
+    prior = jnp.broadcast_to(
+        jnp.eye(number, dtype=columns.dtype), (bands, number, number)
+    )
+    q, _ = jnp.linalg.qr(jnp.concatenate([columns, prior], 1))
+    q = q[:, :pixels]
+    data = flat(jnp.asarray(observation.image)) * root
+    return Basis(root, q, data - project(q, project_onto(q, data)))
+
+
+def project_onto(q: Array, images: Array) -> Array:
+    """Coefficients (..., band, column) of whitened images (..., band, pixel)."""
+    return jnp.einsum("bpc,...bp->...bc", q, images)
+
+
+def project(q: Array, coefficients: Array) -> Array:
+    """The images that coefficients stand for, the transpose of `project_onto`."""
+    return jnp.einsum("bpc,...bc->...bp", q, coefficients)

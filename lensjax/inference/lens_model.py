@@ -1,0 +1,208 @@
+"""From an observation to a lens model with errors, without a hand.
+
+    light    the lens galaxy's: Gaussians, residual modes      lens_light, basis
+    starts   templates of arcs held against what is left       search
+    modes    Levenberg-Marquardt from each start               levenberg_marquardt
+    draws    Laplace, weighted by the likelihood               posterior
+
+One observation per call; all of it is compiled once for images of a shape.  Galaxies
+beside the lens are not told from images of the source yet: mask them.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from lensjax.inference import basis as _basis
+from lensjax.inference import lens_light, posterior, scene, search
+from lensjax.inference import levenberg_marquardt as descent
+from lensjax.inference.basis import Basis
+from lensjax.inference.lens_light import LensLight
+from lensjax.inference.scene import Priors
+from lensjax.observation import Observation
+from lensjax.render import Pixels
+
+FINE = 0.08  # [arcsec] pixels below that need one ray each, others three to a side
+
+
+class Settings(NamedTuple):
+    """How a fit is made; plain numbers, static under jit."""
+
+    starts: int = 4
+    steps: int = 10
+    rounds: int = 1  # of lens light and arcs; from the second on light without arcs
+    draws: int = 64  # of each mode
+    temperature: float = 1.0  # chi2 is divided by it: models are not exact
+    mode: float = _basis.MODE  # of the lens's light: width of its residual modes
+    radius: float = 4.0  # [arcsec] about the middle: farther pixels do not count
+    supersampling: int = 0  # rays along a pixel; 0: by the pixels' size, see `FINE`
+
+
+class Fit(NamedTuple):
+    """What a fit found; numbers are those of `scene.NAMES`."""
+
+    median: Array  # (13,) posterior of all modes together
+    p16: Array
+    p84: Array
+    covariance: Array  # (13, 13)
+    modes: Array  # (mode, 13) the lowest place of each, the most likely first
+    share: Array  # (mode,) of the posterior, 0 for a mode found again
+    gain: Array  # (mode,) what the arcs take off chi2
+    flux: Array  # (mode, band) of the source [counts]
+    chi2: Array  # (mode,) reduced, over all pixels that count
+    effective: Array  # () equal draws that the weighted ones are worth
+    draws: Array  # (mode * draw, 13)
+    weight: Array  # (mode * draw,) of each, sum 1
+    light: LensLight
+
+
+DEFAULT, USUAL = Settings(), Priors()
+
+
+def pixels_of(observation: Observation, settings: Settings = DEFAULT) -> Pixels:
+    """How the arcs of an observation are rendered."""
+    scale = float(observation.pixel_scale)
+    rays = settings.supersampling or (1 if scale < FINE else 3)
+    margin = min(observation.psf.shape[0] // 2, 8)
+    return Pixels(observation.image.shape[0], scale, margin, rays)
+
+
+def fit(
+    observation: Observation,
+    settings: Settings = DEFAULT,
+    priors: Priors = USUAL,
+    seed: int = 0,
+) -> Fit:
+    """Fit an SIE with shear and a Sersic source to an observation.
+
+    Parameters
+    ----------
+    observation : Observation
+        One object, its lens galaxy within 1 arcsec of the middle, any bands.
+    settings, priors
+        See `Settings` and `lensjax.inference.scene.Priors`.
+    seed : int
+        Of the draws.
+
+    Returns
+    -------
+    Fit
+        theta_E in the convention of `lensjax.sie`; positions in arcsec from the middle
+        of the image along its pixel axes.  NaN where no start led anywhere.
+    """
+    pixels = pixels_of(observation, settings)
+    image, variance, psf = (jnp.asarray(a, jnp.float32) for a in observation[:3])
+    planes = Observation(image, variance, psf, jnp.asarray(observation.mask), None)
+    return _fit(planes, pixels, settings, priors, jax.random.key(seed))
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2, 3))
+def _fit(planes, pixels, settings, priors, key) -> Fit:
+    observation = planes._replace(pixel_scale=pixels.scale)
+    psf, arcs = observation.psf, jnp.zeros_like(observation.image)
+    u = None
+    for _ in range(settings.rounds):
+        light, basis = prepared(observation, settings, arcs)
+        problem = Problem(basis, light, psf, pixels, settings, priors)
+        if u is None:
+            coarse, temperature = search.coarse(pixels), settings.temperature
+            u = search.starts(
+                settings.starts, basis, light.ellipse, psf, coarse, priors, temperature
+            )
+
+        def lowered(u, problem=problem):
+            return descent.descend(u, problem.expand, settings.steps)
+
+        modes = jax.lax.map(lowered, u)
+        u, cost = modes.u, modes.at.cost
+        best = jnp.argmin(jnp.where(jnp.isfinite(cost), cost, jnp.inf))
+        arcs = problem.arcs(u[best]) * modes.at.flux[best][None, None]
+        arcs = jnp.where(jnp.isfinite(arcs), arcs, 0)
+    ellipse = light.ellipse
+
+    def drawn(arguments):
+        return posterior.of_mode(*arguments, problem.cost, settings.draws)
+
+    keys = jax.random.split(key, settings.starts)
+    draws = jax.lax.map(drawn, (keys, modes))
+    evidence = draws.log_evidence
+    order = jnp.argsort(jnp.where(jnp.isfinite(evidence), -evidence, jnp.inf))
+    modes, draws = jax.tree.map(lambda a: a[order], (modes, draws))
+    good = posterior.distinct(modes) & jnp.isfinite(draws.log_evidence)
+    share = jax.nn.softmax(jnp.where(good, draws.log_evidence, -jnp.inf))
+    weight = jnp.exp(draws.log_weight) * share[:, None]
+    weight = jnp.where(share[:, None] > 0, weight, 0).ravel()
+    physical = scene.physical(draws.u, ellipse).reshape(-1, u.shape[-1])
+    low, middle, high = posterior.quantiles(physical, weight, (0.16, 0.5, 0.84))
+    about = physical - (weight @ physical)[None]
+    rest = chi2_without_arcs(observation, basis) - modes.at.gain
+    return Fit(
+        median=middle,
+        p16=low,
+        p84=high,
+        covariance=jnp.einsum("s,si,sj->ij", weight, about, about),
+        modes=scene.physical(modes.u, ellipse),
+        share=share,
+        gain=modes.at.gain,
+        flux=modes.at.flux,
+        chi2=rest / (basis.root > 0).sum(dtype=rest.dtype),
+        effective=1 / (weight**2).sum(),
+        draws=physical,
+        weight=weight,
+        light=light,
+    )
+
+
+class Problem(NamedTuple):
+    """A posterior of unconstrained numbers u (13,), the light being eliminated."""
+
+    basis: Basis
+    light: LensLight
+    psf: Array
+    pixels: Pixels
+    settings: Settings
+    priors: Priors
+
+    def arcs(self, u: Array) -> Array:
+        """Image (n, n, band) of the lensed source of unit fluxes."""
+        return scene.arcs(u, self.light.ellipse, self.psf, self.pixels)
+
+    def residuals(self, u: Array) -> Array:
+        """Departures from the priors in their widths."""
+        return scene.prior_residuals(u, self.light.ellipse, self.priors)
+
+    def expand(self, u: Array) -> descent.Quadratic:
+        """The cost about u, and its derivatives."""
+        return descent.quadratic(
+            u, self.basis, self.arcs, self.residuals, self.settings.temperature
+        )
+
+    def cost(self, u: Array) -> Array:
+        """Minus the log of the posterior, up to a constant."""
+        gain = descent.gain_of(self.arcs(u), self.basis)
+        return (-gain / self.settings.temperature + (self.residuals(u) ** 2).sum()) / 2
+
+
+def prepared(
+    observation: Observation, settings: Settings, arcs: Array | float = 0.0
+) -> tuple[LensLight, Basis]:
+    """Fit the lens galaxy's light, and make ready what is eliminated.
+
+    arcs: (n, n, band) [counts] that are known, and taken off where the light is fitted.
+    """
+    n, scale = observation.image.shape[0], observation.pixel_scale
+    place = (jnp.arange(n, dtype=observation.image.dtype) - (n - 1) / 2) * scale
+    far = jnp.hypot(place[None], place[:, None]) > settings.radius
+    observation = observation._replace(mask=observation.mask | far[..., None])
+    alone = observation._replace(image=observation.image - arcs)
+    light = lens_light.fit(alone, lens_light.start_of(alone))
+    return light, _basis.of(observation, light, settings.mode)
+
+
+def chi2_without_arcs(observation: Observation, basis: Basis) -> Array:
+    """chi2 of the best lens light alone, with what its priors add."""
+    data = _basis.flat(observation.image) * basis.root
+    return (data * basis.rest).sum()

@@ -1,0 +1,113 @@
+"""Levenberg-Marquardt with the linear numbers eliminated, in a fixed number of steps.
+
+Fluxes of the source are solved for in every step (variable projection, Golub & Pereyra
+1973, with Kaufman's derivative); the lens galaxy's light was eliminated before
+(`basis`).  Everything is pure, and runs under vmap over starts and lenses.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from lensjax.inference import basis as _basis
+from lensjax.inference.basis import Basis
+
+LONGEST = 0.5  # step of a number
+FIRST, LESS, MORE = 1e-2, 0.3, 5.0  # damping, and its factors
+TINY = 1e-8  # of <s, s>: a template without light has no flux
+
+
+class Quadratic(NamedTuple):
+    """The cost about a place: half of chi2 over the temperature, and of the priors."""
+
+    cost: Array
+    gradient: Array  # (k,)
+    hessian: Array  # (k, k) Gauss-Newton's
+    gain: Array  # chi2 without the source less chi2 with it
+    flux: Array  # (band,) of the source [counts]
+
+
+class State(NamedTuple):
+    """Where a descent is."""
+
+    u: Array
+    at: Quadratic
+    damping: Array
+
+
+def quadratic(
+    u: Array,
+    basis: Basis,
+    image: Callable[[Array], Array],
+    residuals: Callable[[Array], Array],
+    temperature: float,
+) -> Quadratic:
+    """Expand the cost about u; `image` (n, n, band) of unit fluxes."""
+
+    def whitened(u):
+        return _basis.flat(image(u)) * basis.root
+
+    slopes = jax.vmap(lambda t: jax.jvp(whitened, (u,), (t,)), out_axes=(None, 0))
+    value, slope = slopes(jnp.eye(u.shape[0], dtype=u.dtype))
+    rows = jnp.concatenate([value[None], slope])  # (1 + k, band, pixel)
+    # the largest is of order one: squares stay within float32
+    size = jnp.sqrt((value**2).sum(-1)) + 1e-30
+    rows = rows / size[None, :, None]
+    inside = _basis.project_onto(basis.q, rows)
+    gram = jnp.einsum("ibp,jbp->bij", rows, rows)
+    gram = gram - jnp.einsum("ibc,jbc->bij", inside, inside)
+    with_data = jnp.einsum("ibp,bp->bi", rows, basis.rest)
+    ss = gram[:, 0, 0] + TINY
+    sd = with_data[:, 0]
+    flux = sd / ss
+    gain = (sd**2 / ss).sum()
+    # <ds, d - f s> and <ds, ds'> less what a change of flux takes up
+    slope_rest = with_data[:, 1:] - flux[:, None] * gram[:, 1:, 0]
+    inner = gram[:, 1:, 1:] - gram[:, 1:, :1] * gram[:, :1, 1:] / ss[:, None, None]
+    gradient = -(flux[:, None] * slope_rest).sum(0) / temperature
+    hessian = (flux[:, None, None] ** 2 * inner).sum(0) / temperature
+    prior, prior_slope = residuals(u), jax.jacfwd(residuals)(u)
+    return Quadratic(
+        cost=(-gain / temperature + (prior**2).sum()) / 2,
+        gradient=gradient + prior_slope.T @ prior,
+        hessian=hessian + prior_slope.T @ prior_slope,
+        gain=gain,
+        flux=flux / size,
+    )
+
+
+def gain_of(image: Array, basis: Basis, positive: bool = False) -> Array:
+    """What an image (n, n, band) takes off chi2 with the best flux in each band.
+
+    With `positive`, bands whose flux would be negative count nothing.
+    """
+    row = _basis.flat(image) * basis.root
+    row = row / (jnp.sqrt((row**2).sum(-1, keepdims=True)) + 1e-30)
+    inside = _basis.project_onto(basis.q, row)
+    own = (row**2).sum(-1) - (inside**2).sum(-1) + TINY
+    data = (row * basis.rest).sum(-1)
+    return ((jnp.maximum(data, 0) if positive else data) ** 2 / own).sum()
+
+
+def descend(u: Array, expand: Callable[[Array], Quadratic], steps: int) -> State:
+    """Go down from u in so many steps; each that would go up is not taken."""
+
+    def step(state: State, _) -> tuple[State, Array]:
+        h = state.at.hessian
+        damped = h + state.damping * jnp.diag(jnp.diag(h))
+        change = -jnp.linalg.solve(damped, state.at.gradient)
+        u = state.u + jnp.clip(change, -LONGEST, LONGEST)
+        at = expand(u)
+        better = at.cost < state.at.cost  # nan is not
+        new = jax.tree.map(
+            lambda a, b: jnp.where(better, a, b), (u, at), (state.u, state.at)
+        )
+        factor = jnp.where(better, LESS, MORE)
+        damping = jnp.clip(state.damping * factor, 1e-5, 1e5)
+        return State(*new, damping), at.cost
+
+    start = State(u, expand(u), jnp.asarray(FIRST, u.dtype))
+    return jax.lax.scan(step, start, length=steps)[0]
