@@ -37,7 +37,7 @@ F814W = HSC._replace(
 )
 LADDER = {
     "residual modes": Settings(),
-    "residual modes, chi2 / 4": Settings(temperature=4.0),
+    "one round": Settings(rounds=1),
     "no residual modes": Settings(mode=1e-4),
 }
 

@@ -3,6 +3,7 @@
     light    the lens galaxy's: Gaussians, residual modes      lens_light, basis
     starts   templates of arcs held against what is left       search
     modes    Levenberg-Marquardt from each start               levenberg_marquardt
+    again    light without these arcs, kept if the cost falls
     draws    Laplace, weighted by the likelihood               posterior
 
 One observation per call; all of it is compiled once for images of a shape.  Galaxies
@@ -33,7 +34,7 @@ class Settings(NamedTuple):
 
     starts: int = 4
     steps: int = 10
-    rounds: int = 1  # of lens light and arcs; from the second on light without arcs
+    rounds: int = 2  # from the second on the light is fitted without the arcs
     draws: int = 64  # of each mode
     temperature: float = 1.0  # chi2 is divided by it: models are not exact
     mode: float = _basis.MODE  # of the lens's light: width of its residual modes
@@ -102,25 +103,42 @@ def fit(
 @functools.partial(jax.jit, static_argnums=(1, 2, 3))
 def _fit(planes, pixels, settings, priors, key) -> Fit:
     observation = planes._replace(pixel_scale=pixels.scale)
-    psf, arcs = observation.psf, jnp.zeros_like(observation.image)
-    u = None
-    for _ in range(settings.rounds):
+    psf = observation.psf
+    light, basis = prepared(observation, settings)
+    u = search.starts(
+        settings.starts, basis, light.ellipse, psf, search.coarse(pixels), priors,
+        settings.temperature,
+    )  # fmt: skip
+
+    def problem_of(light, basis):
+        return Problem(basis, light, psf, pixels, settings, priors)
+
+    def lowered(u, problem):
+        return jax.lax.map(
+            lambda one: descent.descend(one, problem.expand, settings.steps), u
+        )
+
+    def again(carry, _):
+        arcs, u, kept = carry
         light, basis = prepared(observation, settings, arcs)
-        problem = Problem(basis, light, psf, pixels, settings, priors)
-        if u is None:
-            coarse, temperature = search.coarse(pixels), settings.temperature
-            u = search.starts(
-                settings.starts, basis, light.ellipse, psf, coarse, priors, temperature
-            )
+        problem = problem_of(light, basis)
+        modes = lowered(u, problem)
+        cost = jnp.where(jnp.isfinite(modes.at.cost), modes.at.cost, jnp.inf)
+        best = jnp.argmin(cost)
+        rest = chi2_without_arcs(observation, basis) / settings.temperature
+        new = _Round(light, basis, modes, cost[best] + rest / 2)
+        better = new.total < kept.total
+        kept = jax.tree.map(lambda a, b: jnp.where(better, a, b), new, kept)
+        arcs = problem.arcs(modes.u[best]) * modes.at.flux[best][None, None]
+        return (jnp.where(jnp.isfinite(arcs), arcs, 0), modes.u, kept), None
 
-        def lowered(u, problem=problem):
-            return descent.descend(u, problem.expand, settings.steps)
-
-        modes = jax.lax.map(lowered, u)
-        u, cost = modes.u, modes.at.cost
-        best = jnp.argmin(jnp.where(jnp.isfinite(cost), cost, jnp.inf))
-        arcs = problem.arcs(u[best]) * modes.at.flux[best][None, None]
-        arcs = jnp.where(jnp.isfinite(arcs), arcs, 0)
+    shapes = jax.eval_shape(lambda u: lowered(u, problem_of(light, basis)), u)
+    empty = jax.tree.map(lambda a: jnp.full(a.shape, jnp.nan, a.dtype), shapes)
+    arcs = jnp.zeros_like(observation.image)
+    none = _Round(light, basis, empty, jnp.asarray(jnp.inf, arcs.dtype))
+    (_, _, kept), _ = jax.lax.scan(again, (arcs, u, none), length=settings.rounds)
+    light, basis, modes, _ = kept
+    problem = problem_of(light, basis)
     ellipse = light.ellipse
 
     def drawn(arguments):
@@ -154,6 +172,15 @@ def _fit(planes, pixels, settings, priors, key) -> Fit:
         weight=weight,
         light=light,
     )
+
+
+class _Round(NamedTuple):
+    """What a round of light and arcs came to."""
+
+    light: LensLight
+    basis: Basis
+    modes: descent.State
+    total: Array  # cost of the best mode, the lens light's included
 
 
 class Problem(NamedTuple):
