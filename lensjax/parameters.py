@@ -157,8 +157,7 @@ def constrained(u: ArrayLike, space: Space | None = None) -> Array:
         if p.range == POSITIVE:
             out[k] = jnp.exp(out[k])
     for a, b in _pairs(space):
-        scale = 1 / jnp.sqrt(1 + out[a] ** 2 + out[b] ** 2)
-        out[a], out[b] = out[a] * scale, out[b] * scale
+        out[a], out[b] = into_disk(out[a], out[b])
     return jnp.stack(out, -1)
 
 
@@ -171,9 +170,20 @@ def unconstrained(vector: ArrayLike, space: Space | None = None) -> Array:
         if p.range == POSITIVE:
             out[k] = jnp.log(out[k])
     for a, b in _pairs(space):
-        scale = 1 / jnp.sqrt(1 - out[a] ** 2 - out[b] ** 2)
-        out[a], out[b] = out[a] * scale, out[b] * scale
+        out[a], out[b] = out_of_disk(out[a], out[b])
     return jnp.stack(out, -1)
+
+
+def into_disk(a: Array, b: Array) -> tuple[Array, Array]:
+    """The point of the unit disk that a point of the plane stands for."""
+    scale = 1 / jnp.sqrt(1 + a**2 + b**2)
+    return a * scale, b * scale
+
+
+def out_of_disk(a: Array, b: Array) -> tuple[Array, Array]:
+    """The inverse of `into_disk`; nan on and beyond the edge."""
+    scale = 1 / jnp.sqrt(1 - a**2 - b**2)
+    return a * scale, b * scale
 
 
 def log_jacobian(u: ArrayLike, space: Space | None = None) -> Array:

@@ -13,7 +13,7 @@ def test_broken_files_are_read_or_refused_and_give_no_other_answer():
     assert outcomes == {"refused", "flagged", "read"}
 
 
-def test_an_answer_that_moves_without_a_flag_and_a_traceback_are_failures(tmp_path):
+def test_an_answer_that_moves_without_a_flag_and_a_traceback_are_failures():
     """The fuzzer itself sees what it is to see."""
     images = np.stack([galaxy(seed=seed) for seed in range(8)])
     moves = iter([np.zeros(8), np.full(300, 0.3)])
@@ -28,5 +28,10 @@ def test_an_answer_that_moves_without_a_flag_and_a_traceback_are_failures(tmp_pa
         raise KeyError("x")
 
     assert fuzz.judged("any", broken, (ValueError,), 0).outcome == "failed"
-    two_lines = lambda: int("broken\n")  # noqa: E731
-    assert fuzz.judged("any", two_lines, (ValueError,), 0).outcome != "read"
+
+    for words in ("broken.fits: two\nlines", "no file is named"):
+
+        def refusing(words=words):
+            raise ValueError(words)
+
+        assert fuzz.judged("any", refusing, (ValueError,), 0).outcome == "failed"

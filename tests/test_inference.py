@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lensjax import inference, noise, psf, render
+from lensjax import inference, noise, parameters, psf, render
 from lensjax.inference import basis as bases
 from lensjax.inference import lens_light, posterior, scene
 from lensjax.inference import levenberg_marquardt as descent
@@ -120,7 +120,7 @@ def test_what_arcs_gain_is_that_of_least_squares_with_everything(x64):
     h = 1e-4
     columns = list(lens_light.gaussians(e, psf_, N, scale)) + [jnp.ones((N, N, BANDS))]
     priors = [0.0] * len(columns)
-    steps = (bases.SHIFT, bases.SHIFT, bases.SHEAR, bases.SHEAR)
+    steps = (bases.SHIFT, bases.SHIFT, bases.ELLIPTICITY, bases.ELLIPTICITY)
     for k, width in enumerate(steps):
         up, down = (np.array(e) + s * h * np.eye(4)[k] for s in (1, -1))
         columns.append((galaxy(*up) - galaxy(*down)) / (2 * h) * width)
@@ -161,6 +161,64 @@ def test_the_slope_of_the_cost_is_that_of_finite_differences(x64):
     assert values.min() > 0.5  # priors hold every direction
 
 
+def differentiable(v):
+    """What a fit differentiates, of a vector, at round lenses and light; N is 20."""
+    e, size = Ellipse(*v[:4]), 20
+    kernels = jnp.asarray(kernel(), v.dtype)
+    rows = lens_light.gaussians(e, kernels, size, SCALE)
+    galaxy = lens_light.LensLight(e, rows[:, 0, 0], rows[0, 0, 0], rows[6] * 100)
+    pixels = render.Pixels(size, SCALE, 5, 3)
+    return {
+        "gaussians": rows,
+        "modes": bases.modes(galaxy, SCALE),
+        "arcs": scene.arcs(v[4:], e, kernels, pixels),
+        "priors": scene.prior_residuals(v[4:], e, inference.Priors()),
+        "physical": scene.physical(v[4:], e),
+    }
+
+
+# the light's centre on a pixel's, everything round: where angles have no meaning
+ROUND = [SCALE / 2, SCALE / 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0.1, 0.05, -1.6, -1, 0, 0]
+
+
+def test_derivatives_are_finite_differences_and_batches_a_loop_of_them():
+    """At a singular place; float32 batches of cotangents against float64 rows."""
+    rng = np.random.default_rng(3)
+    kernel()  # made before anything is traced
+    shapes = jax.eval_shape(differentiable, jnp.zeros(17))
+    many = jax.tree.map(lambda a: rng.normal(size=(6, *a.shape)), shapes)
+
+    def back(weights, v):
+        return jax.vjp(differentiable, v)[1](weights)[0]
+
+    batch = jax.jit(jax.vmap(back, (0, None)))
+    found = batch(jax.tree.map(jnp.float32, many), jnp.asarray(ROUND, jnp.float32))
+    with jax.enable_x64(True):
+        v, row, h = jnp.asarray(ROUND), jax.jit(back), 1e-7  # a core is small
+        along = rng.normal(size=17) / 4
+        values = jax.jit(differentiable)
+        up, down = values(v + h * along), values(v - h * along)
+        change = jax.tree.map(lambda a, b: (a - b) / (2 * h), up, down)
+        truth = []
+        for k in range(6):
+            weights = jax.tree.map(lambda a, k=k: jnp.asarray(a[k]), many)
+            truth.append(row(weights, v))
+            products = jax.tree.map(lambda w, c: (w * c).sum(), weights, change)
+            expected = sum(jax.tree.leaves(products))
+            assert truth[k] @ along == pytest.approx(float(expected), rel=1e-3)
+    size = np.abs(truth).max()
+    np.testing.assert_allclose(found, np.stack(truth), rtol=2e-3, atol=1e-4 * size)
+
+
+def test_the_slope_of_the_gain_comes_in_batches_too(x64):
+    task, _, u = problem()
+    places = u[None] + 0.01 * jnp.asarray(np.random.default_rng(0).normal(size=(3, 13)))
+    slopes = jax.jit(jax.vmap(jax.grad(task.cost)))(places)
+    expand = jax.jit(task.expand)
+    rows = np.stack([expand(p).gradient for p in places])
+    np.testing.assert_allclose(slopes, rows, rtol=1e-4, atol=1e-5 * np.abs(rows).max())
+
+
 def test_a_descent_never_goes_up_and_ends_where_the_slope_is_nil():
     """Of Rosenbrock's valley as a sum of squares."""
 
@@ -195,8 +253,8 @@ def test_draws_of_a_normal_have_its_evidence_and_quantiles():
     draws = posterior.of_mode(jax.random.key(1), mode, cost, 4000)
     _, log_det = np.linalg.slogdet(np.asarray(precision) / (2 * np.pi))
     assert float(draws.log_evidence) == pytest.approx(-3.0 - log_det / 2, abs=0.05)
-    assert draws.effective > 2000
     weight = jnp.exp(draws.log_weight)
+    assert 1 / (weight**2).sum() > 2000
     low, middle, high = posterior.quantiles(draws.u, weight, (0.16, 0.5, 0.84))
     sigma = np.sqrt(np.diag(np.linalg.inv(precision)))
     np.testing.assert_allclose(middle, mean, atol=0.1 * sigma.max())
@@ -219,18 +277,15 @@ def test_unconstrained_numbers_stand_for_lenses():
     assert (named["theta_E"] > 0).all() and (named["radius"] > 0).all()
     assert (jnp.hypot(named["ex"], named["ey"]) < 1).all()
     assert ((named["n"] >= 0.4) & (named["n"] <= 4.4)).all()
-    np.testing.assert_allclose(
-        scene.disk(*scene.undisk(ellipse.ex, ellipse.ey)), ellipse[2:], rtol=1e-6
-    )
 
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_mock_is_fitted_within_its_errors(seed):
     found = inference.fit(mock(seed=seed), SETTINGS)
-    truth = [*TRUTH.sie, *TRUTH.shear, 0.14, 0.05]
+    truth = [*parameters.to_vector(TRUTH, parameters.WITH_SHEAR), 0.14, 0.05]
     sigma = np.sqrt(np.diag(found.covariance))
     pull = (np.asarray(found.median)[:9] - truth) / np.maximum(sigma[:9], 1e-3)
-    assert abs(float(found.median[0]) - 1.1) < 0.02
+    assert abs(float(found.median[4]) - 1.1) < 0.02
     assert np.abs(pull).max() < 6 and np.sqrt((pull**2).mean()) < 2.5, pull
     assert found.gain[0] > 1000 and 0.8 < found.chi2[0] < 1.2
     np.testing.assert_allclose(found.flux[0], [40, 25], rtol=0.25)

@@ -22,7 +22,11 @@ from lensjax.observation import Observation
 MODE = 0.03  # of the light, prior of a mode's coefficient
 WINDOWS = (0.12, 4.0, 6)  # radii [arcsec] of the first and last, and how many
 MULTIPOLES = 4
-SHIFT, SHEAR = 0.03, 0.05  # priors: [arcsec] of a band's centre, of its ellipticity
+SHIFT, ELLIPTICITY = (
+    0.03,
+    0.05,
+)  # priors: [arcsec] of a band's centre, of its ellipticity
+NEAR = 1e-3  # [arcsec] from the centre, where a mode has no angle
 FREE = 1e3  # times a column's norm: no prior to speak of
 
 
@@ -46,13 +50,16 @@ def modes(light: LensLight, pixel_scale: float) -> Array:
     place = (jnp.arange(n, dtype=light.image.dtype) - (n - 1) / 2) * pixel_scale
     x, y = place[None] - light.ellipse.x, place[:, None] - light.ellipse.y
     first, last, number = WINDOWS
-    at = (jnp.log(jnp.hypot(x, y) + 1e-3) - np.log(first)) / np.log(last / first)
+    r2 = x**2 + y**2 + NEAR**2
+    at = (jnp.log(r2) / 2 - np.log(first)) / np.log(last / first)
     at = jnp.clip(at * (number - 1), 0, number - 1)
     windows = [jnp.clip(1 - jnp.abs(at - j), 0, 1) for j in range(number)]
-    phi = jnp.arctan2(y, x)
-    turns = [jnp.ones_like(phi)]
-    for m in range(1, MULTIPOLES + 1):
-        turns += [jnp.cos(m * phi), jnp.sin(m * phi)]
+    # cos and sin of m phi one after the other: no angle, which the centre has not
+    c, s = x / jnp.sqrt(r2), y / jnp.sqrt(r2)
+    turns, (cos, sin) = [jnp.ones_like(c)], (c, s)
+    for _ in range(MULTIPOLES):
+        turns += [cos, sin]
+        cos, sin = cos * c - sin * s, sin * c + cos * s
     each = jnp.stack([w * t for w in windows for t in turns])
     return each[..., None] * jnp.maximum(light.image, 0)[None]
 
@@ -67,7 +74,7 @@ def of(observation: Observation, light: LensLight, mode: float = MODE) -> Basis:
         return jnp.einsum("knmb,kb->nmb", each, light.flux)
 
     slopes = jax.jacfwd(galaxy, (0, 1, 2, 3))(*e)
-    widths = (SHIFT, SHIFT, SHEAR, SHEAR)
+    widths = (SHIFT, SHIFT, ELLIPTICITY, ELLIPTICITY)
     bounded = [s * w for s, w in zip(slopes, widths, strict=True)]
     bounded = jnp.concatenate([jnp.stack(bounded), mode * modes(light, scale)])
     free = lens_light.gaussians(e, psf, n, scale)

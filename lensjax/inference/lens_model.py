@@ -26,6 +26,7 @@ from lensjax.inference.scene import Priors
 from lensjax.observation import Observation
 from lensjax.render import Pixels
 
+WIDEST = 8  # pixels around an image that are traced
 FINE = 0.08  # [arcsec] pixels below that need one ray each, others three to a side
 
 
@@ -43,14 +44,14 @@ class Settings(NamedTuple):
 
 
 class Fit(NamedTuple):
-    """What a fit found; numbers are those of `scene.NAMES`."""
+    """What a fit found; numbers are those of `scene.SPACE`."""
 
     median: Array  # (13,) posterior of all modes together
     p16: Array
     p84: Array
     covariance: Array  # (13, 13)
     modes: Array  # (mode, 13) the lowest place of each, the most likely first
-    share: Array  # (mode,) of the posterior, 0 for a mode found again
+    probability: Array  # (mode,) of each, 0 for a mode found again
     gain: Array  # (mode,) what the arcs take off chi2
     flux: Array  # (mode, band) of the source [counts]
     chi2: Array  # (mode,) reduced, over all pixels that count
@@ -67,7 +68,7 @@ def pixels_of(observation: Observation, settings: Settings = DEFAULT) -> Pixels:
     """How the arcs of an observation are rendered."""
     scale = float(observation.pixel_scale)
     rays = settings.supersampling or (1 if scale < FINE else 3)
-    margin = min(observation.psf.shape[0] // 2, 8)
+    margin = min(observation.psf.shape[0] // 2, WIDEST)
     return Pixels(observation.image.shape[0], scale, margin, rays)
 
 
@@ -105,10 +106,10 @@ def _fit(planes, pixels, settings, priors, key) -> Fit:
     observation = planes._replace(pixel_scale=pixels.scale)
     psf = observation.psf
     light, basis = prepared(observation, settings)
-    u = search.starts(
-        settings.starts, basis, light.ellipse, psf, search.coarse(pixels), priors,
-        settings.temperature,
-    )  # fmt: skip
+    # templates need not be exact: fewer rays
+    coarse = pixels._replace(supersampling=min(2, pixels.supersampling))
+    u = search.starts(settings.starts, basis, light.ellipse, psf, coarse, priors,
+                      settings.temperature)  # fmt: skip
 
     def problem_of(light, basis):
         return Problem(basis, light, psf, pixels, settings, priors)
@@ -118,9 +119,8 @@ def _fit(planes, pixels, settings, priors, key) -> Fit:
             lambda one: descent.descend(one, problem.expand, settings.steps), u
         )
 
-    def again(carry, _):
-        arcs, u, kept = carry
-        light, basis = prepared(observation, settings, arcs)
+    def again(carry, left):
+        light, basis, u, kept = carry
         problem = problem_of(light, basis)
         modes = lowered(u, problem)
         cost = jnp.where(jnp.isfinite(modes.at.cost), modes.at.cost, jnp.inf)
@@ -129,14 +129,20 @@ def _fit(planes, pixels, settings, priors, key) -> Fit:
         new = _Round(light, basis, modes, cost[best] + rest / 2)
         better = new.total < kept.total
         kept = jax.tree.map(lambda a, b: jnp.where(better, a, b), new, kept)
-        arcs = problem.arcs(modes.u[best]) * modes.at.flux[best][None, None]
-        return (jnp.where(jnp.isfinite(arcs), arcs, 0), modes.u, kept), None
+
+        def without_arcs():
+            arcs = problem.arcs(modes.u[best]) * modes.at.flux[best][None, None]
+            arcs = jnp.where(jnp.isfinite(arcs), arcs, 0)
+            return prepared(observation, settings, arcs)
+
+        light, basis = jax.lax.cond(left > 0, without_arcs, lambda: (light, basis))
+        return (light, basis, modes.u, kept), None
 
     shapes = jax.eval_shape(lambda u: lowered(u, problem_of(light, basis)), u)
     empty = jax.tree.map(lambda a: jnp.full(a.shape, jnp.nan, a.dtype), shapes)
-    arcs = jnp.zeros_like(observation.image)
-    none = _Round(light, basis, empty, jnp.asarray(jnp.inf, arcs.dtype))
-    (_, _, kept), _ = jax.lax.scan(again, (arcs, u, none), length=settings.rounds)
+    none = _Round(light, basis, empty, jnp.asarray(jnp.inf, u.dtype))
+    left = jnp.arange(settings.rounds)[::-1]
+    (*_, kept), _ = jax.lax.scan(again, (light, basis, u, none), left)
     light, basis, modes, _ = kept
     problem = problem_of(light, basis)
     ellipse = light.ellipse
@@ -150,9 +156,9 @@ def _fit(planes, pixels, settings, priors, key) -> Fit:
     order = jnp.argsort(jnp.where(jnp.isfinite(evidence), -evidence, jnp.inf))
     modes, draws = jax.tree.map(lambda a: a[order], (modes, draws))
     good = posterior.distinct(modes) & jnp.isfinite(draws.log_evidence)
-    share = jax.nn.softmax(jnp.where(good, draws.log_evidence, -jnp.inf))
-    weight = jnp.exp(draws.log_weight) * share[:, None]
-    weight = jnp.where(share[:, None] > 0, weight, 0).ravel()
+    probability = jax.nn.softmax(jnp.where(good, draws.log_evidence, -jnp.inf))
+    weight = jnp.exp(draws.log_weight) * probability[:, None]
+    weight = jnp.where(probability[:, None] > 0, weight, 0).ravel()
     physical = scene.physical(draws.u, ellipse).reshape(-1, u.shape[-1])
     low, middle, high = posterior.quantiles(physical, weight, (0.16, 0.5, 0.84))
     about = physical - (weight @ physical)[None]
@@ -163,7 +169,7 @@ def _fit(planes, pixels, settings, priors, key) -> Fit:
         p84=high,
         covariance=jnp.einsum("s,si,sj->ij", weight, about, about),
         modes=scene.physical(modes.u, ellipse),
-        share=share,
+        probability=probability,
         gain=modes.at.gain,
         flux=modes.at.flux,
         chi2=rest / (basis.root > 0).sum(dtype=rest.dtype),

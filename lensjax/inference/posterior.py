@@ -24,9 +24,8 @@ class Draws(NamedTuple):
     """Weighted draws of one mode."""
 
     u: Array  # (draw, k) unconstrained
-    log_weight: Array  # (draw,)
+    log_weight: Array  # (draw,) of weights whose sum is 1
     log_evidence: Array  # ()
-    effective: Array  # () number of draws, of equal weight, that these are worth
 
 
 def of_mode(
@@ -49,8 +48,7 @@ def of_mode(
     value = jax.lax.map(cost, u, batch_size=8)
     log_weight = jnp.where(jnp.isfinite(value), -value, -jnp.inf) - log_q
     total = jax.nn.logsumexp(log_weight)
-    share = jnp.exp(log_weight - total)
-    return Draws(u, log_weight - total, total - math.log(number), 1 / (share**2).sum())
+    return Draws(u, log_weight - total, total - math.log(number))
 
 
 def distinct(modes: State) -> Array:

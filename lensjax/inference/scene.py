@@ -11,18 +11,27 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from lensjax import render
+from lensjax import parameters, render
 from lensjax.inference.lens_light import Ellipse
 from lensjax.lens import Lens
 from lensjax.light import Sersic
+from lensjax.parameters import DISK, POSITIVE, Parameter, into_disk, out_of_disk
 from lensjax.render import Pixels
-from lensjax.shear import Shear
-from lensjax.sie import SIE
 
-NAMES = (
-    "theta_E", "ex", "ey", "x", "y", "g1", "g2",
-    "source_x", "source_y", "radius", "n", "source_ex", "source_ey",
-)  # fmt: skip
+SPACE = (
+    *parameters.WITH_SHEAR,
+    parameters.SOURCE_X,
+    parameters.SOURCE_Y,
+    Parameter(
+        "radius", "source_radius_arcsec", "arcsec", "$R$", "half light", POSITIVE
+    ),
+    Parameter("n", "source_n", "", "$n$", "Sersic index of the source", POSITIVE),
+    Parameter("source_ex", "source_ex", "", "$e_{x,s}$", "of the source", DISK),
+    Parameter("source_ey", "source_ey", "", "$e_{y,s}$", "of the source", DISK),
+)
+"""What a fit finds, in the order of its vectors."""
+
+NAMES = parameters.names(SPACE)
 INDEX = 0.4, 4.4  # least and largest Sersic index
 
 
@@ -39,35 +48,22 @@ class Priors(NamedTuple):
     source_ellipticity: float = 0.35  # each, of the disk's unconstrained
 
 
-def disk(a: Array, b: Array) -> tuple[Array, Array]:
-    """From the plane into the unit disk."""
-    scale = 1 / jnp.sqrt(1 + a**2 + b**2)
-    return a * scale, b * scale
-
-
-def undisk(a: Array, b: Array) -> tuple[Array, Array]:
-    """From the unit disk onto the plane."""
-    scale = 1 / jnp.sqrt(1 - a**2 - b**2)
-    return a * scale, b * scale
-
-
 def physical(u: Array, light: Ellipse) -> Array:
-    """The numbers of `NAMES` (..., 13) that u (..., 13) stands for."""
+    """The numbers of `SPACE` (..., 13) that u (..., 13) stands for."""
     (size, a, b, dx, dy, g1, g2, sx, sy, radius, index, c, d) = jnp.moveaxis(u, -1, 0)
     theta = jnp.exp(size)
     x, y = light.x + dx, light.y + dy
     n = INDEX[0] + (INDEX[1] - INDEX[0]) * jax.nn.sigmoid(index)
-    out = (theta, *disk(a, b), x, y, g1, g2, x + theta * sx, y + theta * sy,
-           jnp.exp(radius), n, *disk(c, d))  # fmt: skip
+    out = (x, y, *into_disk(a, b), theta, g1, g2, x + theta * sx, y + theta * sy,
+           jnp.exp(radius), n, *into_disk(c, d))  # fmt: skip
     return jnp.stack(out, -1)
 
 
 def parts(vector: Array, bands: int) -> tuple[Lens, Sersic]:
-    """Lens and source of unit flux in each band."""
-    theta, ex, ey, x, y, g1, g2, sx, sy, radius, n, c, d = vector
-    lens = Lens(SIE(theta, ex, ey, x, y), Shear(g1, g2))
+    """Lens and source of unit flux in each band, of numbers (13,) as in `SPACE`."""
+    x, y, radius, n, ex, ey = vector[len(parameters.WITH_SHEAR) :]
     flux = jnp.ones(bands, vector.dtype)
-    return lens, Sersic(flux, radius, n, c, d, sx, sy)
+    return parameters.to_lens(vector, SPACE), Sersic(flux, radius, n, ex, ey, x, y)
 
 
 def arcs(u: Array, light: Ellipse, psf: Array, pixels: Pixels) -> Array:
@@ -78,7 +74,7 @@ def arcs(u: Array, light: Ellipse, psf: Array, pixels: Pixels) -> Array:
 
 def prior_residuals(u: Array, light: Ellipse, priors: Priors) -> Array:
     """Departures from the priors in their widths; half their squares is the cost."""
-    e = undisk(light.ex, light.ey)
+    e = out_of_disk(light.ex, light.ey)
     means = jnp.stack([
         jnp.asarray(priors.ln_theta_E[0], u.dtype), *e, *jnp.zeros((6,), u.dtype),
         *jnp.asarray([priors.ln_radius[0], priors.index[0], 0, 0], u.dtype),

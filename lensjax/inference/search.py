@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from lensjax import parameters
 from lensjax.inference import levenberg_marquardt as descent
 from lensjax.inference import scene
 from lensjax.inference.basis import Basis
@@ -38,7 +39,7 @@ def places(largest: float) -> np.ndarray:
 def vectors(at: Array, light: Ellipse) -> Array:
     """Unconstrained numbers (template, 13) of templates: mass that follows light."""
     one, none = jnp.ones_like(at[:, 0]), jnp.zeros_like(at[:, 0])
-    a, b = scene.undisk(light.ex, light.ey)
+    a, b = parameters.out_of_disk(light.ex, light.ey)
     fields = [at[:, 0], a * one, b * one, none, none, none, none, at[:, 1], at[:, 2]]
     fields += [float(np.log(RADIUS)) * one, INDEX * one, none, none]
     return jnp.stack(fields, -1)
@@ -73,8 +74,3 @@ def starts(
         near &= jnp.hypot(*(at[:, 1:] - at[None, k, 1:]).T) < APART[1]
         score = jnp.where(near, -jnp.inf, score)
     return u[jnp.stack(chosen)]
-
-
-def coarse(pixels: Pixels) -> Pixels:
-    """Fewer rays for templates: they need not be exact."""
-    return pixels._replace(supersampling=2 if pixels.scale > 0.08 else 1)
