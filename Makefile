@@ -1,4 +1,5 @@
-# make train  sets everything up and runs the main job; make test  likewise the tests;
+# make train  sets everything up and runs the main job; make test  likewise the tests,
+# make test-all  those besides that tests/slow.txt leaves out of them;
 # make bench  likewise the benchmarks, in an environment of their own with the rivals.
 # All need Python 3.11 or newer (PYTHON=... names one) and nothing else; without a C++
 # compiler the rivals that PyTorch compiles are told as missing.
@@ -11,12 +12,15 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 PIP = bin/python -m pip install --quiet --disable-pip-version-check
 ARGS ?= fold=3
 
-.PHONY: train test bench lint format clean
+.PHONY: train test test-all bench lint format clean
 
 train: $(VENV)/.ready
 	$(BIN)/python -m experiments.train $(ARGS)
 
 test: $(VENV)/.ready lint
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" $(PYTEST_ARGS)
+
+test-all: $(VENV)/.ready lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
 
 bench: $(BENCH)/.ready

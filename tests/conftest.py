@@ -1,6 +1,7 @@
 """A strict house: nothing promoted silently, several devices, both precisions."""
 
 import os
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,15 @@ jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 5)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_collection_modifyitems(items):
+    """Mark what `slow.txt` names, by the beginning of a test's name."""
+    listed = Path(__file__).with_name("slow.txt").read_text().splitlines()
+    slow = tuple(f"tests/{line}" for line in listed if not line.startswith("#"))
+    for item in items:
+        if item.nodeid.startswith(slow):
+            item.add_marker("slow")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -169,11 +169,12 @@ def test_failures_of_the_machine_come_with_their_remedy():
 
 
 READERS = """
-import multiprocessing, sys, time
+import multiprocessing, signal, sys, time
 from concurrent.futures import ProcessPoolExecutor
 from lensjax.storage.processes import follow_parent
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup's children ignore it
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(2, context, follow_parent)
     list(pool.map(time.sleep, [0.2, 0.2]))
