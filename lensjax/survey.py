@@ -2,7 +2,12 @@
 
 import difflib
 import math
+import os
+import tomllib
+from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 
 class Survey(NamedTuple):
@@ -114,7 +119,30 @@ EUCLID = Survey(
 Its pixels undersample the PSF, so PSFs come on pixels three times finer.
 """
 
-ALL = {survey.name.lower(): survey for survey in (HSC, LSST, DES, EUCLID)}
+HST = Survey(
+    name="HST",
+    bands=("F814W",),
+    pixel_scale=0.05,
+    image_size=161,
+    zero_point=25.94,
+    fwhm=(0.11,),
+    **_coadd(
+        exposure=(2000.0,),
+        zero_point=25.94,
+        pixel_scale=0.05,
+        zero_points=(25.94,),
+        sky=(21.6,),
+        read_variance=4 * 5.0**2,
+    ),
+)
+"""HST's ACS/WFC in F814W, one orbit in four exposures, counts an electron a second.
+
+Zero point [AB], read noise and sky: ACS Instrument Handbook.  For fits of lenses: no
+network here was trained for it.
+"""
+
+ALL = {survey.name.lower(): survey for survey in (HSC, LSST, DES, EUCLID, HST)}
+SUFFIX = ".toml"  # of a file that describes a survey
 
 
 def named(name: str) -> Survey:
@@ -125,3 +153,41 @@ def named(name: str) -> Survey:
         hint = f": did you mean {ALL[near[0]].name}?" if near else ""
         raise ValueError(f"survey must be one of {known}, not {name!r}{hint}")
     return ALL[name.lower()]
+
+
+def read(path: str | os.PathLike) -> Survey:
+    """The survey that a TOML file describes, by the names of `Survey`'s fields.
+
+    A number stands for one in each band.  `name`, `image_size` and `psf_oversampling`
+    may be left out.  ValueError, which names the file and the field, for what is
+    missing, unknown or impossible.
+    """
+    path = Path(path)
+    try:
+        given = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeError, tomllib.TOMLDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(f"{path} cannot be read: {reason}") from error
+    values = {"name": path.stem, "image_size": 64} | given
+    if unknown := sorted(set(values) - set(Survey._fields)):
+        known = ", ".join(Survey._fields)
+        raise ValueError(f"{path}: there is no {unknown[0]}: there are {known}")
+    needed = [f for f in Survey._fields if f not in Survey._field_defaults]
+    if missing := [f for f in needed if f not in values]:
+        raise ValueError(f"{path}: {', '.join(missing)} missing: add them")
+    bands = values["bands"]
+    values["bands"] = tuple([bands] if isinstance(bands, str) else bands)
+    for field in ("fwhm", "sky_sigma", "gain"):
+        value = values[field]
+        one = not isinstance(value, list)
+        values[field] = tuple([value] * len(values["bands"]) if one else value)
+        if len(values[field]) != len(values["bands"]):
+            number = len(values["bands"])
+            raise ValueError(f"{path}: {field}: give one number, or {number}")
+    for field in ("pixel_scale", "fwhm", "sky_sigma", "gain", "image_size"):
+        for number in np.atleast_1d(values[field]):
+            if not isinstance(number, int | float | np.number) or not number > 0:
+                raise ValueError(f"{path}: {field} must be above 0, not {number!r}")
+    if not isinstance(values["zero_point"], int | float):
+        raise ValueError(f"{path}: zero_point must be an AB magnitude")
+    return Survey(**values)

@@ -12,7 +12,7 @@ from lensjax.inference import basis as bases
 from lensjax.inference import lens_light, posterior, scene
 from lensjax.inference import levenberg_marquardt as descent
 from lensjax.inference.lens_light import Ellipse
-from lensjax.inference.lens_model import Problem, Settings, pixels_of, prepared
+from lensjax.inference.problem import Problem, Settings, pixels_of, prepared
 from lensjax.lens import Lens
 from lensjax.light import MultiGaussian, Sersic
 from lensjax.noise import Noise
@@ -20,15 +20,15 @@ from lensjax.observation import Observation
 from lensjax.shear import Shear
 from lensjax.sie import SIE
 
-N, SCALE, BANDS = 48, 0.15, 2
+N, SCALE, BANDS = 36, 0.2, 2
 TRUTH = Lens(SIE(1.1, 0.15, -0.1, 0.03, -0.02), Shear(0.02, -0.03))
-SETTINGS = Settings(radius=3.4, starts=3, draws=48, rounds=2)
+SETTINGS = Settings(radius=3.4, starts=3, draws=48, most_gain=1e5)
 
 
 @functools.cache
 def kernel():
     with jax.enable_x64(False):
-        each = [psf.moffat(f, 3.0, 0.0, 0.0, 21, SCALE) for f in (0.6, 0.5)]
+        each = [psf.moffat(f, 3.0, 0.0, 0.0, 21, SCALE) for f in (0.7, 0.6)]
         return np.asarray(jnp.stack(each, -1))
 
 
@@ -40,7 +40,7 @@ def mock(arcs=True, seed=0):
 
 
 def single(arcs, seed):
-    pixels = render.Pixels(N, SCALE, 10, 4)
+    pixels = render.Pixels(N, SCALE, 10, 6)
     galaxy = Sersic(np.array([900.0, 1500.0]), 0.9, 3.5, 0.12, -0.05, 0.03, -0.02)
     source = Sersic(np.array([40.0, 25.0]), 0.2, 1.2, 0.2, 0.1, 0.14, 0.05)
     image = jax.jit(render.unlensed, static_argnums=2)(galaxy, kernel(), pixels)
@@ -66,7 +66,7 @@ def test_gaussians_are_seen_as_light_renders_them():
         source = MultiGaussian(flux, widths[k : k + 1], 0.3, -0.2, 0.07, -0.04)
         expected = render.unlensed(source, jnp.asarray(kernel()), pixels)
         peak = float(expected.max())
-        inside = slice(6, -6)
+        inside = slice(5, -5)
         off = np.abs(found[k] - expected)[inside, inside].max()
         assert off < 2e-3 * peak, (k, off / peak)
 
@@ -83,7 +83,7 @@ def test_the_light_of_a_galaxy_is_found_and_arcs_move_it_little():
         x, y, ex, ey = (float(a) for a in found.ellipse)
         assert np.hypot(x - 0.03, y + 0.02) < centre
         assert np.hypot(ex - 0.12, ey + 0.05) < shape
-        r = np.hypot(*np.meshgrid(*[(np.arange(N) - 23.5) * SCALE] * 2))
+        r = np.hypot(*np.meshgrid(*[(np.arange(N) - (N - 1) / 2) * SCALE] * 2))
         for band in range(BANDS):
             core = found.image[..., band][r < 0.5].sum()
             assert core == pytest.approx(alone[..., band][r < 0.5].sum(), rel=0.1)
@@ -103,7 +103,7 @@ def problem():
     u = jnp.asarray(
         [0.05, 0.1, -0.05, 0.01, 0.01, 0.01, 0, 0.12, 0.06, -1.5, -0.9, 0.1, 0.05]
     )
-    return Problem(basis, found, data.psf, pixels, SETTINGS, priors), data, u
+    return Problem(basis, found, data.psf, pixels, 1.0, priors), data, u
 
 
 def test_what_arcs_gain_is_that_of_least_squares_with_everything(x64):
@@ -115,7 +115,7 @@ def test_what_arcs_gain_is_that_of_least_squares_with_everything(x64):
 
     def galaxy(*ellipse):
         each = lens_light.gaussians(Ellipse(*ellipse), psf_, N, scale)
-        return jnp.einsum("knmb,kb->nmb", each, task.light.flux)
+        return (each * task.light.flux[:, None, None]).sum(0)
 
     h = 1e-4
     columns = list(lens_light.gaussians(e, psf_, N, scale)) + [jnp.ones((N, N, BANDS))]
@@ -235,7 +235,8 @@ def test_a_descent_never_goes_up_and_ends_where_the_slope_is_nil():
             for n in (5, 60)]  # fmt: skip
     costs = [float(expand(start).cost), *(float(end.at.cost) for end in ends)]
     assert costs == sorted(costs, reverse=True)
-    np.testing.assert_allclose(ends[1].u, 1, atol=1e-3)
+    assert costs[-1] < descent.ENOUGH
+    np.testing.assert_allclose(ends[1].u, 1, atol=0.02)
 
 
 def test_draws_of_a_normal_have_its_evidence_and_quantiles():

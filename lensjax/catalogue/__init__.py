@@ -23,6 +23,7 @@ __getattr__, __dir__, __all__ = _lazy.attach(
         "archives",
         "cutouts",
         "extraction",
+        "folders",
         "hsc",
         "hsc_files",
         "hsc_hdus",

@@ -10,6 +10,7 @@ from lensjax.commands import config
 
 COMMANDS = {
     "predict": "model your cutouts: a catalogue of lenses, one row a file",
+    "fit": "fit your cutouts: lens models with errors, one row a file",
     "train": "train networks on mocks made in the training step",
     "sample": "draw mock systems: a table, FITS images, pictures",
     "evaluate": "a report on a trained run: tables, figures, lens models",

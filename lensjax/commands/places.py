@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from lensjax.commands.config import ConfigError
@@ -20,13 +21,18 @@ def folder(key: str, path: Path, inside: str = "") -> None:
         ) from error
 
 
-def table(key: str, path: Path, overwrite: bool) -> None:
-    """Check that a table can be written there."""
+def table(
+    key: str,
+    path: Path,
+    overwrite: bool,
+    check: Callable[[Path, bool], None] = parquet.check_writable,
+) -> None:
+    """Check that a table can be written there; by `check` its ending, too."""
     if os.path.lexists(path) and not path.is_dir() and not overwrite:
         raise ConfigError(
             f"{key}: {path} exists: pass overwrite=true or give another name"
         )
     try:
-        parquet.check_writable(path, overwrite)
+        check(path, overwrite)
     except ValueError as error:
         raise ConfigError(f"{key}: {error}") from error

@@ -1,6 +1,10 @@
 """From an observation to a lens model with errors; `fit` is where to begin."""
 
-from lensjax.inference.lens_model import Fit, Settings, fit
-from lensjax.inference.scene import NAMES, Priors
+from lensjax import _lazy
+from lensjax.inference.batch import fit_many
+from lensjax.inference.lens_model import Fit, fit
+from lensjax.inference.problem import Settings
+from lensjax.inference.scene import NAMES, SPACE, Priors
 
-__all__ = ["NAMES", "Fit", "Priors", "Settings", "fit"]
+__getattr__, __dir__, _ = _lazy.attach(__name__, ("candidate", "residuals", "table"))
+__all__ = ["NAMES", "SPACE", "Fit", "Priors", "Settings", "fit", "fit_many"]

@@ -69,9 +69,8 @@ def of(observation: Observation, light: LensLight, mode: float = MODE) -> Basis:
     n, scale = light.image.shape[0], observation.pixel_scale
     psf, e = jnp.asarray(observation.psf), light.ellipse
 
-    def galaxy(x, y, ex, ey):
-        each = lens_light.gaussians(Ellipse(x, y, ex, ey), psf, n, scale)
-        return jnp.einsum("knmb,kb->nmb", each, light.flux)
+    def galaxy(*ellipse):
+        return lens_light.galaxy(Ellipse(*ellipse), light.flux, psf, n, scale)
 
     slopes = jax.jacfwd(galaxy, (0, 1, 2, 3))(*e)
     widths = (SHIFT, SHIFT, ELLIPTICITY, ELLIPTICITY)

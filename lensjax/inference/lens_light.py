@@ -20,7 +20,7 @@ WIDEST = 3.0  # [arcsec]
 RIDGE = 1e-3  # of each column's norm: what Gaussians do not differ by stays small
 SHARE = 0.03  # of its light that a real galaxy is off the Gaussians
 OUTLIER = 3.0  # sigma from which a pixel has less weight
-PASSES, STEPS = 4, 3  # of the weights, and of the ellipse for each
+PASSES, STEPS = 4, 2  # of the weights, and of the ellipse for each
 
 
 class Ellipse(NamedTuple):
@@ -51,10 +51,27 @@ def gaussians(ellipse: Ellipse, psf: Array, n: int, pixel_scale: float) -> Array
 
     By their transforms, which are Gaussians: exact where the pixels sample the PSF.
     """
+    each, moved = _transforms(ellipse, psf, n, pixel_scale)
+    images = jnp.fft.irfft2(each[:, None] * moved[None])[..., :n, :n]
+    return jnp.moveaxis(images, 1, -1)
+
+
+def galaxy(
+    ellipse: Ellipse, flux: Array, psf: Array, n: int, pixel_scale: float
+) -> Array:
+    """Image (n, n, band) of the Gaussians of `flux` (K, band) together, see above."""
+    each, moved = _transforms(ellipse, psf, n, pixel_scale)
+    together = jnp.einsum("kb,kuv->buv", flux.astype(each.dtype), each)
+    return jnp.moveaxis(jnp.fft.irfft2(together * moved)[..., :n, :n], 0, -1)
+
+
+def _transforms(ellipse, psf, n, pixel_scale) -> tuple[Array, Array]:
+    """Transforms (K, m, ...) of the Gaussians, and (band, m, ...) of PSF and place."""
     sigma = jnp.asarray(widths(pixel_scale), psf.dtype)
     k = psf.shape[0]
     # what a wide Gaussian has beyond the image must not come round
     m = next_fast_len(n + max(k // 2, int(2.5 * WIDEST / pixel_scale)), real=True)
+    m += m % 2
     padded = jnp.zeros((m, m, psf.shape[-1]), psf.dtype).at[:k, :k].set(psf)
     padded = jnp.roll(padded, (-(k // 2), -(k // 2)), (0, 1))
     transfer = jnp.fft.rfft2(jnp.moveaxis(padded, -1, 0))
@@ -67,12 +84,10 @@ def gaussians(ellipse: Ellipse, psf: Array, n: int, pixel_scale: float) -> Array
     middle = (n - 1) / 2 * pixel_scale
     angle = 2 * jnp.pi * (u * (x + middle) + v * (y + middle))
     moved = jax.lax.complex(jnp.cos(angle), -jnp.sin(angle))
-    spectrum = each[:, None].astype(transfer.dtype) * (moved[None] * transfer)[None]
-    images = jnp.fft.irfft2(spectrum, s=(m, m))[:, :, :n, :n]
-    return jnp.moveaxis(images, 1, -1)
+    return each.astype(transfer.dtype), moved[None] * transfer
 
 
-def fit(observation: Observation, start: Ellipse) -> LensLight:
+def fit(observation: Observation, start: Ellipse, passes: int = PASSES) -> LensLight:
     """The lens galaxy's light in an observation; pure, for jit and vmap.
 
     start: an ellipse within a PSF's width of the galaxy, `start_of` finds one.
@@ -80,18 +95,22 @@ def fit(observation: Observation, start: Ellipse) -> LensLight:
     image, variance = (jnp.asarray(a) for a in observation[:2])
     psf, scale = jnp.asarray(observation.psf), observation.pixel_scale
     n, _, bands = image.shape
-    data = jnp.moveaxis(image, -1, 0).reshape(bands, n * n)
-    good = jnp.moveaxis(~jnp.asarray(observation.mask), -1, 0).reshape(data.shape)
-    floor = jnp.moveaxis(variance, -1, 0).reshape(data.shape)
 
-    def columns(vector):
-        images = jnp.moveaxis(gaussians(Ellipse(*vector), psf, n, scale), -1, 0)
-        flat = images.reshape(bands, NUMBER, n * n)
-        return jnp.concatenate([flat, jnp.ones_like(flat[:, :1])], 1)
+    def rows(images):
+        return jnp.moveaxis(images, -1, 0).reshape(bands, n * n)
+
+    data, floor = rows(image), rows(variance)
+    good = rows(~jnp.asarray(observation.mask))
+
+    def light_of(vector, flux):
+        return rows(galaxy(Ellipse(*vector), flux, psf, n, scale))
 
     def solved(vector, root):
-        """Coefficients (band, K + 1), and an orthonormal basis of the columns."""
-        a = jnp.swapaxes(columns(vector) * root[:, None], 1, 2)
+        """Coefficients (band, K + 1), an orthonormal basis of the columns, residual."""
+        images = gaussians(Ellipse(*vector), psf, n, scale)
+        columns = jnp.moveaxis(images, -1, 0).reshape(bands, NUMBER, n * n)
+        columns = jnp.concatenate([columns, jnp.ones_like(columns[:, :1])], 1)
+        a = jnp.swapaxes(columns * root[:, None], 1, 2)
         size = jnp.sqrt((a**2).sum(1, keepdims=True)) + 1e-30
         ridge = jnp.broadcast_to(
             RIDGE * jnp.eye(NUMBER + 1, dtype=a.dtype), (bands, NUMBER + 1, NUMBER + 1)
@@ -100,19 +119,17 @@ def fit(observation: Observation, start: Ellipse) -> LensLight:
         q = q[:, : n * n]
         right = jnp.einsum("bpk,bp->bk", q, data * root)
         found = jax.scipy.linalg.solve_triangular(r, right[..., None])[..., 0]
-        return found / size[:, 0], q
+        found = found / size[:, 0]
+        return found, q, jnp.einsum("bkp,bk->bp", columns, found)
 
     def step(vector, root):
-        found, q = solved(vector, root)
-
-        def model(vector):
-            return jnp.einsum("bkp,bk->bp", columns(vector), found) * root
-
-        value, slopes = model(vector), jax.jacfwd(model)(vector)
+        found, q, model = solved(vector, root)
+        flux = found[:, :NUMBER].T
+        slopes = jax.jacfwd(lambda v: light_of(v, flux))(vector) * root[..., None]
         slopes = slopes - jnp.einsum(
             "bpk,bki->bpi", q, jnp.einsum("bpk,bpi->bki", q, slopes)
         )
-        rest = data * root - value
+        rest = (data - model) * root
         normal = jnp.einsum("bpi,bpj->ij", slopes, slopes)
         normal = normal + jnp.diag(1e-3 * jnp.diag(normal) + 1e-6)
         change = jnp.linalg.solve(normal, jnp.einsum("bpi,bp->i", slopes, rest))
@@ -122,10 +139,10 @@ def fit(observation: Observation, start: Ellipse) -> LensLight:
         return vector.at[2:].multiply(jnp.minimum(1, 0.8 / (e + 1e-9)))
 
     def weighted(vector, root):
-        found, _ = solved(vector, root)
-        light = jnp.einsum("bkp,bk->bp", columns(vector)[:, :NUMBER], found[:, :NUMBER])
+        found, _, model = solved(vector, root)
+        light = model - found[:, -1:]
         total = floor + (SHARE * light) ** 2
-        off = (data - light - found[:, -1:]) / jnp.sqrt(total)
+        off = (data - model) / jnp.sqrt(total)
         # light that is too much is an arc's or a neighbour's more often than too little
         beyond = jnp.where(off > 0, off / OUTLIER, off / (2 * OUTLIER))
         return jnp.where(good, 1 / jnp.sqrt(total * (1 + beyond**2)), 0)
@@ -139,11 +156,10 @@ def fit(observation: Observation, start: Ellipse) -> LensLight:
     vector = jnp.stack([jnp.asarray(a, data.dtype) for a in start])
     root = jnp.where(good, 1 / jnp.sqrt(floor), 0)
     root = weighted(vector, root)
-    (vector, root), _ = jax.lax.scan(passed, (vector, root), length=PASSES)
-    found, _ = solved(vector, root)
-    ellipse = Ellipse(*vector)
-    flux = found[:, :NUMBER].T
-    light = jnp.einsum("knmb,kb->nmb", gaussians(ellipse, psf, n, scale), flux)
+    (vector, root), _ = jax.lax.scan(passed, (vector, root), length=passes)
+    found, *_ = solved(vector, root)
+    ellipse, flux = Ellipse(*vector), found[:, :NUMBER].T
+    light = galaxy(ellipse, flux, psf, n, scale)
     return LensLight(ellipse, flux, found[:, -1], light)
 
 

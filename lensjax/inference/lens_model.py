@@ -11,36 +11,32 @@ beside the lens are not told from images of the source yet: mask them.
 """
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from lensjax.inference import basis as _basis
-from lensjax.inference import lens_light, posterior, scene, search
 from lensjax.inference import levenberg_marquardt as descent
+from lensjax.inference import posterior, scene, search
 from lensjax.inference.basis import Basis
 from lensjax.inference.lens_light import LensLight
+from lensjax.inference.problem import (
+    DEFAULT,
+    USUAL,
+    Problem,
+    Settings,
+    chi2_without_arcs,
+    cropped,
+    pixels_of,
+    prepared,
+)
 from lensjax.inference.scene import Priors
+from lensjax.mocks import batching
 from lensjax.observation import Observation
-from lensjax.render import Pixels
 
-WIDEST = 8  # pixels around an image that are traced
-FINE = 0.08  # [arcsec] pixels below that need one ray each, others three to a side
-
-
-class Settings(NamedTuple):
-    """How a fit is made; plain numbers, static under jit."""
-
-    starts: int = 4
-    steps: int = 10
-    rounds: int = 2  # from the second on the light is fitted without the arcs
-    draws: int = 64  # of each mode
-    temperature: float = 1.0  # chi2 is divided by it: models are not exact
-    mode: float = _basis.MODE  # of the lens's light: width of its residual modes
-    radius: float = 4.0  # [arcsec] about the middle: farther pixels do not count
-    supersampling: int = 0  # rays along a pixel; 0: by the pixels' size, see `FINE`
+UNLIKELY = 20.0  # a mode whose log probability is so much below the best's
 
 
 class Fit(NamedTuple):
@@ -53,23 +49,14 @@ class Fit(NamedTuple):
     modes: Array  # (mode, 13) the lowest place of each, the most likely first
     probability: Array  # (mode,) of each, 0 for a mode found again
     gain: Array  # (mode,) what the arcs take off chi2
+    pull: Array  # (mode,) of the priors: sum of squares of departures in their widths
+    lone: Array  # (mode,) largest share of the gain within a sixth of the circle
     flux: Array  # (mode, band) of the source [counts]
     chi2: Array  # (mode,) reduced, over all pixels that count
     effective: Array  # () equal draws that the weighted ones are worth
     draws: Array  # (mode * draw, 13)
     weight: Array  # (mode * draw,) of each, sum 1
     light: LensLight
-
-
-DEFAULT, USUAL = Settings(), Priors()
-
-
-def pixels_of(observation: Observation, settings: Settings = DEFAULT) -> Pixels:
-    """How the arcs of an observation are rendered."""
-    scale = float(observation.pixel_scale)
-    rays = settings.supersampling or (1 if scale < FINE else 3)
-    margin = min(observation.psf.shape[0] // 2, WIDEST)
-    return Pixels(observation.image.shape[0], scale, margin, rays)
 
 
 def fit(
@@ -95,71 +82,103 @@ def fit(
         theta_E in the convention of `lensjax.sie`; positions in arcsec from the middle
         of the image along its pixel axes.  NaN where no start led anywhere.
     """
+    observation = cropped(observation, settings)
     pixels = pixels_of(observation, settings)
     image, variance, psf = (jnp.asarray(a, jnp.float32) for a in observation[:3])
     planes = Observation(image, variance, psf, jnp.asarray(observation.mask), None)
-    return _fit(planes, pixels, settings, priors, jax.random.key(seed))
+    priors = jax.tree.map(jnp.float32, priors)
+    return _compiled()(planes, pixels, settings, priors, jax.random.key(seed))
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2, 3))
+@functools.cache
+def _compiled() -> Callable[..., Fit]:
+    """`_fit`, by one thread: others fit other lenses meanwhile."""
+    options = batching.one_thread()
+    return jax.jit(_fit, static_argnums=(1, 2), compiler_options=options)
+
+
 def _fit(planes, pixels, settings, priors, key) -> Fit:
     observation = planes._replace(pixel_scale=pixels.scale)
     psf = observation.psf
     light, basis = prepared(observation, settings)
-    # templates need not be exact: fewer rays
-    coarse = pixels._replace(supersampling=min(2, pixels.supersampling))
-    u = search.starts(settings.starts, basis, light.ellipse, psf, coarse, priors,
-                      settings.temperature)  # fmt: skip
+    coarse = pixels._replace(supersampling=1)  # templates need not be exact
 
-    def problem_of(light, basis):
-        return Problem(basis, light, psf, pixels, settings, priors)
+    def temperature(gain):
+        return settings.temperature * (1 + gain / settings.most_gain)
 
-    def lowered(u, problem):
+    u, gain = search.starts(settings.starts, basis, light.ellipse, psf, coarse, priors,
+                            temperature)  # fmt: skip
+
+    def problem_of(light, basis, gain):
+        return Problem(basis, light, psf, pixels, temperature(gain), priors)
+
+    def lowered(u, alive, problem):
+        def descent_of(one):
+            return descent.descend(one, problem.expand, settings.steps)
+
+        nothing = jax.tree.map(
+            lambda a: jnp.full(a.shape, jnp.nan, a.dtype),
+            jax.eval_shape(descent_of, u[0]),
+        )
         return jax.lax.map(
-            lambda one: descent.descend(one, problem.expand, settings.steps), u
+            lambda one: jax.lax.cond(one[1], descent_of, lambda _: nothing, one[0]),
+            (u, alive),
         )
 
     def again(carry, left):
-        light, basis, u, kept = carry
-        problem = problem_of(light, basis)
-        modes = lowered(u, problem)
-        cost = jnp.where(jnp.isfinite(modes.at.cost), modes.at.cost, jnp.inf)
-        best = jnp.argmin(cost)
-        rest = chi2_without_arcs(observation, basis) / settings.temperature
-        new = _Round(light, basis, modes, cost[best] + rest / 2)
-        better = new.total < kept.total
+        light, basis, u, alive, gain, kept = carry
+        problem = problem_of(light, basis, gain)
+        modes = _sorted(lowered(u, alive, problem))
+        rest = chi2_without_arcs(observation, basis) / problem.temperature
+        new = _Round(light, basis, modes, gain, modes.at.cost[0] + rest / 2)
+        better = new.total < kept.total  # nan is not
         kept = jax.tree.map(lambda a, b: jnp.where(better, a, b), new, kept)
 
         def without_arcs():
-            arcs = problem.arcs(modes.u[best]) * modes.at.flux[best][None, None]
+            arcs = problem.arcs(modes.u[0]) * modes.at.flux[0][None, None]
             arcs = jnp.where(jnp.isfinite(arcs), arcs, 0)
-            return prepared(observation, settings, arcs)
+            return prepared(observation, settings, arcs, light.ellipse)
 
         light, basis = jax.lax.cond(left > 0, without_arcs, lambda: (light, basis))
-        return (light, basis, modes.u, kept), None
+        return (light, basis, modes.u, _alive(modes), gain, kept), None
 
-    shapes = jax.eval_shape(lambda u: lowered(u, problem_of(light, basis)), u)
-    empty = jax.tree.map(lambda a: jnp.full(a.shape, jnp.nan, a.dtype), shapes)
-    none = _Round(light, basis, empty, jnp.asarray(jnp.inf, u.dtype))
+    problem = problem_of(light, basis, gain)
+    shape = jax.eval_shape(lambda: lowered(u, jnp.ones(len(u), bool), problem))
+    nothing = jax.tree.map(lambda a: jnp.full(a.shape, jnp.nan, a.dtype), shape)
+    none = _Round(light, basis, nothing, gain, jnp.asarray(jnp.inf, u.dtype))
+    begun = (light, basis, u, jnp.ones(len(u), bool), gain, none)
     left = jnp.arange(settings.rounds)[::-1]
-    (*_, kept), _ = jax.lax.scan(again, (light, basis, u, none), left)
-    light, basis, modes, _ = kept
-    problem = problem_of(light, basis)
-    ellipse = light.ellipse
+    (*_, kept), _ = jax.lax.scan(again, begun, left)
+    light, basis, modes, gain, _ = kept
+    problem, ellipse = problem_of(light, basis, gain), light.ellipse
 
-    def drawn(arguments):
-        return posterior.of_mode(*arguments, problem.cost, settings.draws)
+    def of_mode(key, mode):
+        return posterior.of_mode(key, mode, problem.cost, settings.draws)
 
     keys = jax.random.split(key, settings.starts)
-    draws = jax.lax.map(drawn, (keys, modes))
-    evidence = draws.log_evidence
-    order = jnp.argsort(jnp.where(jnp.isfinite(evidence), -evidence, jnp.inf))
-    modes, draws = jax.tree.map(lambda a: a[order], (modes, draws))
-    good = posterior.distinct(modes) & jnp.isfinite(draws.log_evidence)
-    probability = jax.nn.softmax(jnp.where(good, draws.log_evidence, -jnp.inf))
+    mode = jax.tree.map(lambda a: a[0], modes)
+    nowhere = jax.tree.map(
+        lambda a: jnp.full(a.shape, jnp.nan, a.dtype),
+        jax.eval_shape(of_mode, keys[0], mode),
+    )
+    draws = jax.lax.map(
+        lambda one: jax.lax.cond(one[2], of_mode, lambda *_: nowhere, *one[:2]),
+        (keys, modes, _alive(modes)),
+    )
+    evidence = jnp.where(jnp.isfinite(draws.log_evidence), draws.log_evidence, -jnp.inf)
+    order = jnp.argsort(-evidence)
+    modes, draws, evidence = jax.tree.map(lambda a: a[order], (modes, draws, evidence))
+    probability = jax.nn.softmax(evidence)
     weight = jnp.exp(draws.log_weight) * probability[:, None]
     weight = jnp.where(probability[:, None] > 0, weight, 0).ravel()
-    physical = scene.physical(draws.u, ellipse).reshape(-1, u.shape[-1])
+    parts = search.sectors(ellipse, pixels, u.dtype)
+
+    def lone(u):
+        gain = search.shared_gain(problem.arcs(u), basis, parts)
+        return (gain + jnp.roll(gain, 1)).max() / gain.sum()
+
+    places = jnp.where(jnp.isfinite(draws.u), draws.u, modes.u[0][None, None])
+    physical = scene.physical(places, ellipse).reshape(-1, u.shape[-1])
     low, middle, high = posterior.quantiles(physical, weight, (0.16, 0.5, 0.84))
     about = physical - (weight @ physical)[None]
     rest = chi2_without_arcs(observation, basis) - modes.at.gain
@@ -171,6 +190,8 @@ def _fit(planes, pixels, settings, priors, key) -> Fit:
         modes=scene.physical(modes.u, ellipse),
         probability=probability,
         gain=modes.at.gain,
+        pull=jax.vmap(lambda u: (problem.residuals(u) ** 2).sum())(modes.u),
+        lone=jax.vmap(lone)(modes.u),
         flux=modes.at.flux,
         chi2=rest / (basis.root > 0).sum(dtype=rest.dtype),
         effective=1 / (weight**2).sum(),
@@ -180,62 +201,23 @@ def _fit(planes, pixels, settings, priors, key) -> Fit:
     )
 
 
+def _sorted(modes: descent.State) -> descent.State:
+    """Modes, those of the lowest cost first."""
+    cost = jnp.where(jnp.isfinite(modes.at.cost), modes.at.cost, jnp.inf)
+    return jax.tree.map(lambda a: a[jnp.argsort(cost)], modes)
+
+
+def _alive(modes: descent.State) -> Array:
+    """Which modes, sorted, are likely enough, and not one before found again."""
+    cost = modes.at.cost
+    return posterior.distinct(modes) & (cost < cost[0] + UNLIKELY)
+
+
 class _Round(NamedTuple):
     """What a round of light and arcs came to."""
 
     light: LensLight
     basis: Basis
     modes: descent.State
+    gain: Array  # by the best template, which sets the temperature
     total: Array  # cost of the best mode, the lens light's included
-
-
-class Problem(NamedTuple):
-    """A posterior of unconstrained numbers u (13,), the light being eliminated."""
-
-    basis: Basis
-    light: LensLight
-    psf: Array
-    pixels: Pixels
-    settings: Settings
-    priors: Priors
-
-    def arcs(self, u: Array) -> Array:
-        """Image (n, n, band) of the lensed source of unit fluxes."""
-        return scene.arcs(u, self.light.ellipse, self.psf, self.pixels)
-
-    def residuals(self, u: Array) -> Array:
-        """Departures from the priors in their widths."""
-        return scene.prior_residuals(u, self.light.ellipse, self.priors)
-
-    def expand(self, u: Array) -> descent.Quadratic:
-        """The cost about u, and its derivatives."""
-        return descent.quadratic(
-            u, self.basis, self.arcs, self.residuals, self.settings.temperature
-        )
-
-    def cost(self, u: Array) -> Array:
-        """Minus the log of the posterior, up to a constant."""
-        gain = descent.gain_of(self.arcs(u), self.basis)
-        return (-gain / self.settings.temperature + (self.residuals(u) ** 2).sum()) / 2
-
-
-def prepared(
-    observation: Observation, settings: Settings, arcs: Array | float = 0.0
-) -> tuple[LensLight, Basis]:
-    """Fit the lens galaxy's light, and make ready what is eliminated.
-
-    arcs: (n, n, band) [counts] that are known, and taken off where the light is fitted.
-    """
-    n, scale = observation.image.shape[0], observation.pixel_scale
-    place = (jnp.arange(n, dtype=observation.image.dtype) - (n - 1) / 2) * scale
-    far = jnp.hypot(place[None], place[:, None]) > settings.radius
-    observation = observation._replace(mask=observation.mask | far[..., None])
-    alone = observation._replace(image=observation.image - arcs)
-    light = lens_light.fit(alone, lens_light.start_of(alone))
-    return light, _basis.of(observation, light, settings.mode)
-
-
-def chi2_without_arcs(observation: Observation, basis: Basis) -> Array:
-    """chi2 of the best lens light alone, with what its priors add."""
-    data = _basis.flat(observation.image) * basis.root
-    return (data * basis.rest).sum()

@@ -1,4 +1,4 @@
-"""Levenberg-Marquardt with the linear numbers eliminated, in a fixed number of steps.
+"""Levenberg-Marquardt with the linear numbers eliminated, in a bounded number of steps.
 
 Fluxes of the source are solved for in every step (variable projection, Golub & Pereyra
 1973, with Kaufman's derivative); the lens galaxy's light was eliminated before
@@ -14,9 +14,11 @@ from jax import Array
 
 from lensjax.inference import basis as _basis
 from lensjax.inference.basis import Basis
+from lensjax.render import Traced
 
 LONGEST = 0.5  # step of a number
 FIRST, LESS, MORE = 1e-2, 0.3, 5.0  # damping, and its factors
+ENOUGH = 0.05  # of the cost, a log probability: a step that brings less is idle
 TINY = 1e-8  # of <s, s>: a template without light has no flux
 
 
@@ -41,18 +43,23 @@ class State(NamedTuple):
 def quadratic(
     u: Array,
     basis: Basis,
-    image: Callable[[Array], Array],
+    traced: Callable[[Array], Traced],
+    recorded: Callable[[Traced], Array],
     residuals: Callable[[Array], Array],
     temperature: float,
 ) -> Quadratic:
-    """Expand the cost about u; `image` (n, n, band) of unit fluxes."""
+    """Expand the cost about u.
 
-    def whitened(u):
-        return _basis.flat(image(u)) * basis.root
-
-    slopes = jax.vmap(lambda t: jax.jvp(whitened, (u,), (t,)), out_axes=(None, 0))
+    What the rays meet, `traced`, is differentiated; telescope and pixels, `recorded`
+    (n, n, band) of unit fluxes, are linear: derivatives go through them as images do.
+    """
+    slopes = jax.vmap(lambda t: jax.jvp(traced, (u,), (t,)), out_axes=(None, 0))
     value, slope = slopes(jnp.eye(u.shape[0], dtype=u.dtype))
-    rows = jnp.concatenate([value[None], slope])  # (1 + k, band, pixel)
+    patterns = jnp.concatenate([value.pattern[None], slope.pattern])
+    # one by one: XLA would trace all rays anew for every transform that reads them
+    images = jax.lax.map(lambda p: recorded(Traced(p, value.flux)), patterns)
+    rows = _basis.flat(images) * basis.root[None]  # (1 + k, band, pixel)
+    value = rows[0]
     # the largest is of order one: squares stay within float32
     size = jnp.sqrt((value**2).sum(-1)) + 1e-30
     rows = rows / size[None, :, None]
@@ -93,21 +100,32 @@ def gain_of(image: Array, basis: Basis, positive: bool = False) -> Array:
 
 
 def descend(u: Array, expand: Callable[[Array], Quadratic], steps: int) -> State:
-    """Go down from u in so many steps; each that would go up is not taken."""
+    """Go down from u in at most so many steps; each that would go up is not taken.
 
-    def step(state: State, _) -> tuple[State, Array]:
+    It ends before where two steps running bring less than `ENOUGH`.
+    """
+
+    def unfinished(carry):
+        _, k, idle = carry
+        return (k < steps) & (idle < 2)
+
+    def step(carry):
+        state, k, idle = carry
         h = state.at.hessian
         damped = h + state.damping * jnp.diag(jnp.diag(h))
         change = -jnp.linalg.solve(damped, state.at.gradient)
         u = state.u + jnp.clip(change, -LONGEST, LONGEST)
         at = expand(u)
         better = at.cost < state.at.cost  # nan is not
+        near = state.damping < FIRST  # far steps that are damped are short by that
+        little = better & near & (state.at.cost - at.cost < ENOUGH)
         new = jax.tree.map(
             lambda a, b: jnp.where(better, a, b), (u, at), (state.u, state.at)
         )
         factor = jnp.where(better, LESS, MORE)
         damping = jnp.clip(state.damping * factor, 1e-5, 1e5)
-        return State(*new, damping), at.cost
+        return State(*new, damping), k + 1, jnp.where(little, idle + 1, 0)
 
     start = State(u, expand(u), jnp.asarray(FIRST, u.dtype))
-    return jax.lax.scan(step, start, length=steps)[0]
+    zero = jnp.zeros((), jnp.int32)
+    return jax.lax.while_loop(unfinished, step, (start, zero, zero))[0]

@@ -33,8 +33,11 @@ def of_mode(
 ) -> Draws:
     """Draw from a mode; `cost` is minus the log of the posterior at u (k,)."""
     k = mode.u.shape[0]
+    # LAPACK may never come back from a matrix with NaN
+    sound = jnp.isfinite(mode.at.hessian).all()
+    hessian = jnp.where(sound, mode.at.hessian, jnp.eye(k, dtype=mode.u.dtype))
     # a Hessian that is not positive has a direction without a hold: a unit wide
-    values, vectors = jnp.linalg.eigh(mode.at.hessian)
+    values, vectors = jnp.linalg.eigh(hessian)
     root = vectors / jnp.sqrt(jnp.maximum(values, 1.0))[None]
     normal, chi = jax.random.split(key)
     z = jax.random.normal(normal, (number, k), mode.u.dtype)

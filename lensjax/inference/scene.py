@@ -1,8 +1,9 @@
 """What a fit varies: lens, shear and source in unconstrained numbers, and their priors.
 
-u    theta_E (ln); ellipticity (disk); centre of the mass less that of the light,
-     external shear; place of the source, from the mass, in units of theta_E; radius of
-     the source (ln), its Sersic index (logistic) and ellipticity (disk)
+u    theta_E (ln); ellipticity (disk); centre of the mass less that of the light
+     [arcsec] and external shear (disks of `REACH` and `SHEAR`); place of the source,
+     from the mass, in units of theta_E; radius of the source (ln), its Sersic index
+     (logistic) and ellipticity (disk)
 """
 
 from typing import NamedTuple
@@ -13,10 +14,10 @@ from jax import Array
 
 from lensjax import parameters, render
 from lensjax.inference.lens_light import Ellipse
-from lensjax.lens import Lens
+from lensjax.lens import Lens, ray_shoot
 from lensjax.light import Sersic
 from lensjax.parameters import DISK, POSITIVE, Parameter, into_disk, out_of_disk
-from lensjax.render import Pixels
+from lensjax.render import Pixels, Traced
 
 SPACE = (
     *parameters.WITH_SHEAR,
@@ -33,6 +34,8 @@ SPACE = (
 
 NAMES = parameters.names(SPACE)
 INDEX = 0.4, 4.4  # least and largest Sersic index
+REACH = 0.15  # [arcsec] from the light's centre to the mass's, at most
+SHEAR = 0.3  # largest external shear
 
 
 class Priors(NamedTuple):
@@ -52,7 +55,9 @@ def physical(u: Array, light: Ellipse) -> Array:
     """The numbers of `SPACE` (..., 13) that u (..., 13) stands for."""
     (size, a, b, dx, dy, g1, g2, sx, sy, radius, index, c, d) = jnp.moveaxis(u, -1, 0)
     theta = jnp.exp(size)
-    x, y = light.x + dx, light.y + dy
+    dx, dy = into_disk(dx / REACH, dy / REACH)
+    g1, g2 = into_disk(g1 / SHEAR, g2 / SHEAR)
+    x, y, g1, g2 = light.x + REACH * dx, light.y + REACH * dy, SHEAR * g1, SHEAR * g2
     n = INDEX[0] + (INDEX[1] - INDEX[0]) * jax.nn.sigmoid(index)
     out = (x, y, *into_disk(a, b), theta, g1, g2, x + theta * sx, y + theta * sy,
            jnp.exp(radius), n, *into_disk(c, d))  # fmt: skip
@@ -66,21 +71,24 @@ def parts(vector: Array, bands: int) -> tuple[Lens, Sersic]:
     return parameters.to_lens(vector, SPACE), Sersic(flux, radius, n, ex, ey, x, y)
 
 
+def traced(u: Array, light: Ellipse, pixels: Pixels, bands: int) -> Traced:
+    """What the rays meet of a lensed source of unit flux in each band."""
+    lens, source = parts(physical(u, light), bands)
+    x, y = render.rays(pixels, u.dtype)
+    return render.shine(source, *ray_shoot(lens, x, y), pixels)
+
+
 def arcs(u: Array, light: Ellipse, psf: Array, pixels: Pixels) -> Array:
     """Image (n, n, band) of the lensed source of unit flux in each band."""
-    lens, source = parts(physical(u, light), psf.shape[-1])
-    return render.lensed(source, lens, psf, pixels)
+    return render.record(traced(u, light, pixels, psf.shape[-1]), psf, pixels)
 
 
 def prior_residuals(u: Array, light: Ellipse, priors: Priors) -> Array:
     """Departures from the priors in their widths; half their squares is the cost."""
     e = out_of_disk(light.ex, light.ey)
-    means = jnp.stack([
-        jnp.asarray(priors.ln_theta_E[0], u.dtype), *e, *jnp.zeros((6,), u.dtype),
-        *jnp.asarray([priors.ln_radius[0], priors.index[0], 0, 0], u.dtype),
-    ])  # fmt: skip
-    width = jnp.asarray(
-        [priors.ln_theta_E[1], *[priors.ellipticity] * 2, *[priors.centre] * 2,
-         *[priors.shear] * 2, *[priors.source_place] * 2, priors.ln_radius[1],
-         priors.index[1], *[priors.source_ellipticity] * 2], u.dtype)  # fmt: skip
-    return (u - means) / width
+    p, zero = jax.tree.map(lambda a: jnp.asarray(a, u.dtype), priors), 0 * u[0]
+    means = [p.ln_theta_E[0], *e, *[zero] * 6, p.ln_radius[0], p.index[0], zero, zero]
+    widths = [p.ln_theta_E[1], *[p.ellipticity] * 2, *[p.centre] * 2, *[p.shear] * 2,
+              *[p.source_place] * 2, p.ln_radius[1], p.index[1],
+              *[p.source_ellipticity] * 2]  # fmt: skip
+    return (u - jnp.stack(means)) / jnp.stack(widths)

@@ -5,12 +5,16 @@ positive flux in every band, the lens galaxy's light being eliminated before, an
 that takes off chi2 says how likely it is.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from lensjax import parameters
+from lensjax.inference import basis as bases
 from lensjax.inference import levenberg_marquardt as descent
 from lensjax.inference import scene
 from lensjax.inference.basis import Basis
@@ -21,6 +25,7 @@ from lensjax.render import Pixels
 RINGS = ((0.04, 1), (0.2, 5), (0.4, 8), (0.6, 10), (0.8, 12))  # radius, places
 SMALLEST, LARGEST, SIZES = 0.35, 2.6, 13  # theta_E [arcsec]
 SHARE_OF_SIDE = 0.42  # of the image's side: no theta_E is larger
+SECTORS = 12
 RADIUS, INDEX = 0.2, -1.6  # of the templates' sources: [arcsec]; logistic, n = 1.07
 APART = 0.15, 0.3  # of two starts: in ln theta_E, and in the source's place
 
@@ -45,6 +50,28 @@ def vectors(at: Array, light: Ellipse) -> Array:
     return jnp.stack(fields, -1)
 
 
+def sectors(light: Ellipse, pixels: Pixels, dtype: Any) -> Array:
+    """Which of `SECTORS` about the lens a pixel lies in: (sector, pixel) of 0 and 1."""
+    place = (
+        jnp.arange(pixels.size, dtype=dtype) - (pixels.size - 1) / 2
+    ) * pixels.scale
+    angle = jnp.arctan2(place[:, None] - light.y, place[None] - light.x).ravel()
+    at = jnp.floor(angle / (2 * jnp.pi) * SECTORS) % SECTORS
+    return (at[None] == jnp.arange(SECTORS, dtype=dtype)[:, None]).astype(dtype)
+
+
+def shared_gain(image: Array, basis: Basis, parts: Array) -> Array:
+    """What each sector (sector,) has of the gain of an image at its best fluxes."""
+    row = bases.flat(image) * basis.root
+    row = row / (jnp.sqrt((row**2).sum(-1, keepdims=True)) + 1e-30)
+    inside = bases.project_onto(basis.q, row)
+    own = (row**2).sum(-1) - (inside**2).sum(-1) + descent.TINY
+    flux = jnp.maximum((row * basis.rest).sum(-1), 0) / own
+    # of row less what the lens light takes of it
+    left = (row - bases.project(basis.q, inside)) * flux[:, None]
+    return jnp.einsum("sp,bp->s", parts, left * (2 * basis.rest - left))
+
+
 def starts(
     number: int,
     basis: Basis,
@@ -52,20 +79,23 @@ def starts(
     psf: Array,
     pixels: Pixels,
     priors: Priors,
-    temperature: float,
-) -> Array:
-    """The best starts (number, 13) in unconstrained numbers, no two alike."""
+    temperature: Callable[[Array], Array],
+) -> tuple[Array, Array]:
+    """The best starts (number, 13), no two alike, and the largest gain of a template.
+
+    temperature: by the largest gain, what chi2 is divided by.
+    """
     largest = SHARE_OF_SIDE * pixels.size * pixels.scale
     at = jnp.asarray(places(largest), basis.rest.dtype)
     u = vectors(at, light)
 
     def scored(u):
-        image = scene.arcs(u, light, psf, pixels)
-        gain = descent.gain_of(image, basis, positive=True)
-        prior = (scene.prior_residuals(u, light, priors) ** 2).sum()
-        return gain / temperature - prior
+        gain = descent.gain_of(scene.arcs(u, light, psf, pixels), basis, positive=True)
+        return gain, (scene.prior_residuals(u, light, priors) ** 2).sum()
 
-    score = jax.lax.map(scored, u, batch_size=8)
+    gain, prior = jax.lax.map(scored, u)
+    gain = jnp.where(jnp.isfinite(gain), gain, 0)
+    score = gain / temperature(gain.max()) - prior
     chosen = []
     for _ in range(number):
         k = jnp.argmax(score)
@@ -73,4 +103,4 @@ def starts(
         near = jnp.abs(at[:, 0] - at[k, 0]) < APART[0]
         near &= jnp.hypot(*(at[:, 1:] - at[None, k, 1:]).T) < APART[1]
         score = jnp.where(near, -jnp.inf, score)
-    return u[jnp.stack(chosen)]
+    return u[jnp.stack(chosen)], gain.max()

@@ -1,7 +1,6 @@
 """The table of predicted lenses: its columns, its flags, and what is no lens."""
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -12,6 +11,7 @@ from astropy.table import Column, Table
 
 from lensjax import __version__, parameters, sie
 from lensjax.catalogue import quality
+from lensjax.catalogue.folders import text
 from lensjax.parameters import WITHOUT_SHEAR, Parameter, Space
 from lensjax.survey import Survey
 
@@ -64,11 +64,6 @@ def summary(table: Table) -> str:
         meaning = (FATAL | WARNING).get(flag, "")
         lines.append(f"  {n:>7}  {flag:<24} {kind:<14} {meaning}")
     return "\n".join(lines)
-
-
-def text(name: str) -> str:
-    """Make a file name storable: names need not be UTF-8, Parquet's strings must."""
-    return os.fsencode(name).decode("utf-8", "replace")
 
 
 def check(

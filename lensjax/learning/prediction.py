@@ -5,7 +5,6 @@ argument (nothing to read) stops at once.  `predicted` is about the table.
 """
 
 import functools
-import glob
 import multiprocessing
 import os
 from collections import Counter
@@ -19,8 +18,9 @@ from astropy.table import Table
 
 from lensjax import parameters
 from lensjax.catalogue import cutouts, quality
+from lensjax.catalogue.folders import find, object_id, text
 from lensjax.learning import predicted
-from lensjax.learning.predicted import is_fatal, summary, text
+from lensjax.learning.predicted import is_fatal, summary
 from lensjax.parameters import WITHOUT_SHEAR, Space
 from lensjax.storage.parquet import check_writable, read, write
 from lensjax.storage.processes import follow_parent
@@ -36,8 +36,6 @@ __all__ = [
     "write",
 ]
 
-SUFFIXES = (".fits", ".fit", ".fits.gz", ".fit.gz")
-
 
 class _Row(NamedTuple):
     """What came of one file; `pixels` is None where there is nothing to predict."""
@@ -45,40 +43,6 @@ class _Row(NamedTuple):
     pixels: np.ndarray | None
     shift: float  # [arcsec]
     flags: dict[str, str]  # flag -> message
-
-
-def find(where: str | os.PathLike) -> list[str]:
-    """List the cutouts of a folder, of a glob (`**` goes into folders), or one file.
-
-    Of a folder: files ending in .fits, .fit or these with .gz, sorted, hidden ones left
-    out; names alone are looked at, so a million files are one pass.
-
-    Raises
-    ------
-    ValueError
-        Nothing is there.
-    """
-    where = os.path.expanduser(os.fspath(where))
-    if os.path.isdir(where):
-        try:
-            with os.scandir(where) as entries:
-                names = sorted(e.name for e in entries if _is_cutout(e.name))
-        except OSError as error:
-            raise ValueError(f"{where}: {error.strerror}") from error
-        if not names:
-            raise ValueError(
-                f"{where}: no file ends in {', '.join(SUFFIXES)}; give the folder that "
-                "holds them, or a glob in quotes such as 'survey/**/*.fits'"
-            )
-        return [os.path.join(where, name) for name in names]
-    # a name that exists is that file, even with a bracket in it; lexists: a broken link
-    # is an object with a fault, not a bad argument
-    if os.path.lexists(where):
-        return [where]
-    paths = sorted(p for p in glob.glob(where, recursive=True) if not os.path.isdir(p))
-    if not paths:
-        raise ValueError(f"{where}: nothing there; give a folder, glob or file")
-    return paths
 
 
 def predict(
@@ -160,7 +124,7 @@ def predict(
                 progress(at + len(rows), len(paths))
     by_name = dict(zip(parameters.names(space), values.T, strict=True))
     predicted.check(by_name, flags, trained)
-    ids = [_id(path) for path in paths]
+    ids = [object_id(path) for path in paths]
     count = Counter(ids)
     for name, row in zip(ids, flags, strict=True):
         if count[name] > 1:
@@ -176,19 +140,6 @@ def _readers(processes: int) -> Executor:
     return ProcessPoolExecutor(
         processes, multiprocessing.get_context("spawn"), follow_parent
     )
-
-
-def _is_cutout(name: str) -> bool:
-    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
-
-
-def _id(path: str) -> str:
-    name = os.path.basename(path)
-    for suffix in sorted(SUFFIXES, key=len, reverse=True):
-        if name.lower().endswith(suffix) and len(name) > len(suffix):
-            name = name[: -len(suffix)]
-            break
-    return text(name)
 
 
 def _load(path: str, survey: Survey) -> _Row:

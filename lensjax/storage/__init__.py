@@ -4,5 +4,14 @@ from lensjax import _lazy
 
 __getattr__, __dir__, __all__ = _lazy.attach(
     __name__,
-    ("atomic", "checkpoint", "chunks", "locks", "parquet", "processes", "sealed"),
+    (
+        "atomic",
+        "checkpoint",
+        "chunks",
+        "locks",
+        "parquet",
+        "processes",
+        "sealed",
+        "tables",
+    ),
 )

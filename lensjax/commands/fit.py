@@ -1,0 +1,266 @@
+"""Fit lens models with errors to your own cutouts; no network is needed.
+
+    lensjax fit cutouts=DIR out=FILE.parquet [survey=NAME_OR_FILE] [start=TABLE]
+
+Writes a table, one row a file, the draws of all posteriors beside it, and for few files
+a page of pictures.  What is wrong with a file stands in its flags.  A run that was
+ended goes on where it was when the same command is given again.
+"""
+
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from astropy.table import Table
+
+from lensjax import images, inference, parameters
+from lensjax import survey as surveys
+from lensjax.catalogue import folders
+from lensjax.commands import config, fit_page, fit_parts, places, progress
+from lensjax.commands.fit_parts import Parts, Row
+from lensjax.commands.settings.fit import FitConfig
+from lensjax.commands.signals import stop_on_signals
+from lensjax.inference import candidate, table
+from lensjax.inference.batch import alike
+from lensjax.inference.candidate import Candidate
+from lensjax.inference.lens_model import Fit
+from lensjax.inference.problem import Settings
+from lensjax.inference.scene import Priors
+from lensjax.mocks import batching
+from lensjax.storage import parquet, tables
+from lensjax.survey import Survey
+
+FEW = 50  # cutouts: so many get pictures unasked
+LEAST_SIGMA = 0.03  # of ln theta_E: no start is trusted more
+
+
+class Task(NamedTuple):
+    """What is fitted, and how."""
+
+    paths: list[str]
+    ids: list[str]
+    survey: Survey | None  # None: by each file's bands
+    settings: Settings
+    priors: dict[str, Priors]  # by id, "" for the others
+    seed: int
+
+
+def run(settings: FitConfig) -> int:
+    """Read, fit, write.  Returns the exit status.
+
+    0: written, whatever the flags.  3: written, but `strict` is set and some row has no
+    model.
+    """
+    out = Path(settings.out)
+    task = task_of(settings)
+    places.table("out", out, settings.overwrite, tables.check_writable)
+    pictures = settings.pictures == "true"
+    pictures |= settings.pictures == "auto" and len(task.paths) <= FEW
+    parts = Parts(out, fit_parts.identity(task))
+    with stop_on_signals():
+        rows = fitted(task, parts, fit_page.folder(out) if pictures else None)
+    done = finished(task, rows)
+    write(done, rows, task, settings, pictures)
+    shutil.rmtree(parts.folder, ignore_errors=True)
+    progress.say(table.summary(done))
+    without = any(table.is_fatal(row.flags) for row in rows)
+    return 3 if settings.strict and without else 0
+
+
+def task_of(settings: FitConfig) -> Task:
+    """What a configuration asks for; ConfigError for what is not there."""
+    try:
+        paths = folders.find(settings.cutouts)
+    except ValueError as error:
+        raise config.ConfigError(f"cutouts: {error}") from error
+    ids = [folders.object_id(path) for path in paths]
+    usual = Priors(
+        ln_theta_E=(float(np.log(settings.theta_E)), settings.theta_E_scatter)
+    )
+    return Task(
+        paths,
+        ids,
+        survey_of(settings.survey),
+        Settings(
+            starts=settings.starts,
+            rounds=settings.rounds,
+            draws=settings.draws,
+            temperature=settings.temperature,
+            most_gain=settings.most_gain,
+            radius=settings.radius,
+        ),
+        {"": usual} | started(settings.start, set(ids), usual),
+        settings.seed,
+    )
+
+
+def survey_of(name: str) -> Survey | None:
+    """The preset, or the file, that `survey` names; None for auto."""
+    if name == "auto":
+        return None
+    try:
+        if name.endswith(surveys.SUFFIX):
+            return surveys.read(name)
+        return surveys.named(name)
+    except ValueError as error:
+        raise config.ConfigError(f"survey: {error}") from error
+
+
+def started(path: str | None, ids: set[str], usual: Priors) -> dict[str, Priors]:
+    """Priors of theta_E, by id, from a table of predictions or fits."""
+    if path is None:
+        return {}
+    try:
+        formats = {".parquet": None, ".csv": "ascii.csv", ".fits": "fits"}
+        suffix = Path(path).suffix
+        if suffix not in formats:
+            raise ValueError(f"{path} must end in {', '.join(formats)}")
+        if suffix == ".parquet":
+            found = parquet.read(path)
+        else:
+            found = Table.read(path, format=formats[suffix])
+        column = parameters.THETA_E.column
+        if missing := [c for c in ("id", column) if c not in found.colnames]:
+            raise ValueError(f"{path} has no column {missing[0]}")
+    except (ValueError, OSError) as error:
+        raise config.ConfigError(f"start: {error}") from error
+    priors = {}
+    for row in found:
+        theta = float(row[column])
+        if not (np.isfinite(theta) and theta > 0):
+            continue
+        width = usual.ln_theta_E[1]
+        if f"{column}_sigma" in found.colnames:
+            width = max(float(row[f"{column}_sigma"]) / theta, LEAST_SIGMA)
+        prior = usual._replace(ln_theta_E=(float(np.log(theta)), width))
+        priors[str(row["id"])] = prior
+    if not ids & set(priors):
+        raise config.ConfigError(f"start: {path} has none of the cutouts' ids")
+    return priors
+
+
+def fitted(task: Task, parts: Parts, pictures: Path | None) -> list[Row]:
+    """All rows, those of former runs read, the others made and kept as they come."""
+    size = fit_parts.SIZE
+    blocks = [range(k, min(k + size, len(task.paths)))
+              for k in range(0, len(task.paths), size)]  # fmt: skip
+    kept = {k: rows for k in range(len(blocks)) if (rows := parts.read(k)) is not None}
+    left = [i for k, block in enumerate(blocks) if k not in kept for i in block]
+    before = len(task.paths) - len(left)
+    if before:
+        progress.say(f"{before:,} cutouts were fitted before: going on from there")
+    with progress.track("fitting", len(task.paths), "cutouts") as update:
+        update(before)
+        held: list[Row] = []
+        for done, (i, row) in enumerate(made(task, left, pictures), before + 1):
+            held.append(row)
+            k = i // size
+            if i == blocks[k][-1]:
+                parts.write(k, held)
+                kept[k], held = held, []
+            update(done)
+    return [row for k in range(len(blocks)) for row in kept[k]]
+
+
+def made(
+    task: Task, left: list[int], pictures: Path | None
+) -> Iterator[tuple[int, Row]]:
+    """Rows of the cutouts of numbers `left`, each core at work on one."""
+
+    def one(i: int) -> tuple[int, Candidate, Fit | None]:
+        found = candidate.read(task.paths[i], task.survey)
+        if found.observation is None:
+            return i, found, None
+        observation = alike(found.observation)
+        priors = task.priors.get(task.ids[i], task.priors[""])
+        fit = inference.fit(observation, task.settings, priors, task.seed)
+        return i, found, jax.tree.map(np.asarray, fit)
+
+    for i, found, fit in batching.ahead(one, left):
+        priors = task.priors.get(task.ids[i], task.priors[""])
+        row = row_of(found, fit, task.settings, priors)
+        if pictures is not None and fit is not None and not table.is_fatal(row.flags):
+            fit_page.draw(pictures, task.ids[i], found, fit, row, task.settings)
+        yield i, row
+
+
+def row_of(
+    found: Candidate, fit: Fit | None, settings: Settings, priors: Priors
+) -> Row:
+    """What a table has of one cutout."""
+    flags, numbers, draws = dict(found.flags), {}, None
+    origin = {} if found.origin is None else found.origin._asdict()
+    origin["noise"] = origin.pop("variance", "")
+    if fit is not None:
+        numbers = table.numbers(fit, found.survey.bands, seen_by(fit.modes[0]))
+        flags |= table.judged(numbers, settings)
+        for plane in ("psf", "noise"):
+            if "survey" in origin[plane]:
+                flags[f"{plane}_assumed"] = f"{origin[plane]}: give a {plane.upper()}"
+        if table.is_fatal(flags):
+            numbers = {}
+        elif "no_arcs" in flags:
+            table.of_prior(numbers, priors)
+        draws = np.column_stack([fit.draws, fit.weight]).astype(np.float32)
+    numbers["ra_deg"], numbers["dec_deg"] = found.place
+    return Row(numbers, flags, origin, list(found.survey.bands), draws)
+
+
+@jax.jit
+def _solve(vector):
+    lens = parameters.to_lens(vector, inference.SPACE)
+    at = [inference.NAMES.index(name) for name in ("source_x", "source_y")]
+    return images.solve(lens, vector[at[0]], vector[at[1]])
+
+
+def seen_by(vector: np.ndarray) -> Any:
+    """Images of the source's centre, by the numbers of a mode."""
+    sound = np.isfinite(vector).all()
+    found = _solve(jnp.asarray(vector if sound else np.zeros_like(vector)))
+    return jax.tree.map(np.asarray, found)
+
+
+def finished(task: Task, rows: list[Row]) -> Table:
+    """The table of all rows."""
+    bands = list(dict.fromkeys(band for row in rows for band in row.bands))
+    count = Counter(task.ids)
+    flags = []
+    for name, row in zip(task.ids, rows, strict=True):
+        twice = f"{count[name]} files are called {name}: see `file`"
+        flags.append(row.flags | ({"duplicate_id": twice} if count[name] > 1 else {}))
+    about = {
+        "settings": task.settings._asdict(),
+        "priors": task.priors[""]._asdict(),
+        "own_priors": len(task.priors) - 1,
+        "survey": "auto" if task.survey is None else task.survey._asdict(),
+        "seed": task.seed,
+    }
+    numbers, origins = [r.numbers for r in rows], [r.origin for r in rows]
+    return table.made(task.ids, task.paths, numbers, flags, origins, bands, about)
+
+
+def write(
+    done: Table,
+    rows: list[Row],
+    task: Task,
+    settings: FitConfig,
+    pictures: bool,
+) -> None:
+    """Table, draws and page."""
+    out = Path(settings.out)
+    if settings.samples:
+        fit_parts.write_samples(out.with_suffix(".samples.npz"), task.ids, rows)
+    if pictures:
+        fit_page.write(out, done)
+    try:
+        tables.write(done, out, settings.overwrite)
+    except (OSError, ValueError) as error:
+        print(f"error: out: {out} was not written: {error}; the fits are kept: give "
+              "the same command again", file=sys.stderr)  # fmt: skip
+        raise SystemExit(1) from None

@@ -1,0 +1,120 @@
+"""What is fitted and how: settings, pixels, the posterior with the light eliminated."""
+
+import math
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from lensjax import render
+from lensjax.inference import basis as _basis
+from lensjax.inference import lens_light, scene
+from lensjax.inference import levenberg_marquardt as descent
+from lensjax.inference.basis import Basis
+from lensjax.inference.lens_light import Ellipse, LensLight
+from lensjax.inference.scene import Priors
+from lensjax.observation import Observation
+from lensjax.render import Pixels
+
+MARGIN = 0.7  # [arcsec] around what is fitted that is traced
+FINE = 0.085  # [arcsec] rays are no farther apart
+
+
+class Settings(NamedTuple):
+    """How a fit is made; plain numbers, static under jit."""
+
+    starts: int = 4
+    steps: int = 10
+    rounds: int = 2  # from the second on the light is fitted without the arcs
+    draws: int = 64  # of each mode
+    temperature: float = 1.0  # chi2 is divided by it, and by what `most_gain` says
+    most_gain: float = 1000.0  # models are not exact: no arcs tell more than this
+    mode: float = _basis.MODE  # of the lens's light: width of its residual modes
+    radius: float = 4.0  # [arcsec] about the middle: farther pixels do not count
+    supersampling: int = 0  # rays along a pixel; 0: as many as `FINE` asks for
+
+
+DEFAULT, USUAL = Settings(), Priors()
+
+
+def pixels_of(observation: Observation, settings: Settings = DEFAULT) -> Pixels:
+    """How the arcs of an observation are rendered."""
+    scale = float(observation.pixel_scale)
+    rays = settings.supersampling or math.ceil(scale / FINE)
+    return Pixels(observation.image.shape[0], scale, math.ceil(MARGIN / scale), rays)
+
+
+def cropped(observation: Observation, settings: Settings = DEFAULT) -> Observation:
+    """The square that holds all pixels that count, about the same middle."""
+    n = observation.image.shape[0]
+    keep = math.ceil(settings.radius / float(observation.pixel_scale))
+    cut = max(0, n // 2 - keep)
+    inside = slice(cut, n - cut)
+    image, variance = (a[inside, inside] for a in observation[:2])
+    mask = observation.mask[inside, inside]
+    return observation._replace(image=image, variance=variance, mask=mask)
+
+
+class Problem(NamedTuple):
+    """A posterior of unconstrained numbers u (13,), the light being eliminated."""
+
+    basis: Basis
+    light: LensLight
+    psf: Array
+    pixels: Pixels
+    temperature: Array | float  # chi2 is divided by it
+    priors: Priors
+
+    def arcs(self, u: Array) -> Array:
+        """Image (n, n, band) of the lensed source of unit fluxes."""
+        return scene.arcs(u, self.light.ellipse, self.psf, self.pixels)
+
+    def residuals(self, u: Array) -> Array:
+        """Departures from the priors in their widths."""
+        return scene.prior_residuals(u, self.light.ellipse, self.priors)
+
+    def expand(self, u: Array) -> descent.Quadratic:
+        """The cost about u, and its derivatives."""
+        bands = self.psf.shape[-1]
+        return descent.quadratic(
+            u,
+            self.basis,
+            lambda u: scene.traced(u, self.light.ellipse, self.pixels, bands),
+            lambda seen: render.record(seen, self.psf, self.pixels),
+            self.residuals,
+            self.temperature,
+        )
+
+    def cost(self, u: Array) -> Array:
+        """Minus the log of the posterior, up to a constant."""
+        gain = descent.gain_of(self.arcs(u), self.basis)
+        return (-gain / self.temperature + (self.residuals(u) ** 2).sum()) / 2
+
+
+def prepared(
+    observation: Observation,
+    settings: Settings,
+    arcs: Array | float = 0.0,
+    near: Ellipse | None = None,
+) -> tuple[LensLight, Basis]:
+    """Fit the lens galaxy's light, and make ready what is eliminated.
+
+    arcs: (n, n, band) [counts] that are known, and taken off where the light is fitted;
+    near: an ellipse to begin with, so that fewer steps do.
+    """
+    n, scale = observation.image.shape[0], observation.pixel_scale
+    place = (jnp.arange(n, dtype=observation.image.dtype) - (n - 1) / 2) * scale
+    far = jnp.hypot(place[None], place[:, None]) > settings.radius
+    observation = observation._replace(mask=observation.mask | far[..., None])
+    alone = observation._replace(image=observation.image - arcs)
+    if near is None:
+        light = lens_light.fit(alone, lens_light.start_of(alone))
+    else:
+        light = lens_light.fit(alone, near, lens_light.PASSES // 2)
+    return light, _basis.of(observation, light, settings.mode)
+
+
+def chi2_without_arcs(observation: Observation, basis: Basis) -> Array:
+    """chi2 of the best lens light alone, with what its priors add."""
+    data = _basis.flat(observation.image) * basis.root
+    return (data * basis.rest).sum()

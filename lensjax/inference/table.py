@@ -1,0 +1,270 @@
+"""The table of fitted lenses: its columns, its flags, and one row of a fit."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from astropy.table import Column, Table
+
+from lensjax import __version__, parameters, sie
+from lensjax.catalogue import quality
+from lensjax.catalogue.folders import text
+from lensjax.inference.candidate import HANDLED
+from lensjax.inference.lens_model import Fit
+from lensjax.inference.problem import Settings
+from lensjax.inference.scene import SPACE, Priors
+from lensjax.parameters import Parameter
+
+FATAL = {k: v for k, v in quality.FATAL.items() if k not in HANDLED} | {
+    "no_fit": "no start led to a model: all were NaN",
+}
+"""Flags of rows without a model."""
+
+WARNING = (
+    quality.WARNING
+    | {k: quality.FATAL[k] for k in HANDLED}
+    | {
+        "no_arcs": "arcs bring too little: theta_E is what the prior says",
+        "several_modes": "another model is likely, too, and has another theta_E",
+        "one_object": "nearly all that tells theta_E is on one side: a neighbour?",
+        "far_from_prior": "mass, shear or source are unlike what lenses have",
+        "poor_fit": "pixels are off the model by more than the noise",
+        "few_draws": "draws are few, so errors are rough, and rather too small",
+        "not_lensed": "the model's source has a single image",
+        "psf_assumed": "no PSF in the file: the survey's seeing",
+        "noise_assumed": "no noise in the file: the survey's",
+        "duplicate_id": "another file has the same name, perhaps in another folder",
+    }
+)
+"""Flags of rows with one."""
+
+LEAST_GAIN = 100.0  # of chi2 by arcs
+SURE = 0.9  # probability of the best mode and of those like it
+ALIKE = 0.1  # of theta_E: modes nearer together are alike
+LONE = 0.9  # of the gain from one side
+FAR = 40.0  # of the priors' sum of squares, which has 13 terms
+POOR = 1.5  # reduced chi2
+FEW = 10.0  # draws
+
+LENS = SPACE[: len(parameters.WITH_SHEAR)]
+IMAGES = 4  # that a row has room for
+
+
+def order() -> list[int]:
+    """Indices of `SPACE` in the order of a table: what is asked for most is first."""
+    names = parameters.names(SPACE)
+    first = [names.index(n) for n in ("theta_E", "ex", "ey", "x", "y")]
+    return first + [k for k in range(len(SPACE)) if k not in first]
+
+
+def columns(bands: Sequence[str]) -> list[Parameter]:
+    """All numbers of a row, as `Parameter` with column, unit and meaning."""
+    found = []
+    for k in order():
+        p = SPACE[k]
+        column = p.column
+        found.append(p._replace(column=column, meaning=f"{p.meaning}: median"))
+        for ending, what in (
+            ("p16", "16 %"),
+            ("p84", "84 %"),
+            ("sigma", "standard deviation"),
+        ):
+            found.append(_number(f"{column}_{ending}", p.unit, f"{p.meaning}: {what}"))
+    for a, b in combinations(LENS, 2):
+        unit = " ".join(u for u in (a.unit, b.unit) if u)
+        unit = {"arcsec arcsec": "arcsec2"}.get(unit, unit)
+        found.append(_number(f"cov_{a.name}_{b.name}", unit, "covariance"))
+    found += [
+        _number("q", "", "axis ratio of the mass, of the medians"),
+        _number("phi_rad", "rad", "its major axis, from +x towards +y"),
+        _number("chi2", "", "reduced, over all pixels that count"),
+        _number("arc_gain", "", "what the arcs take off chi2"),
+        _number("arc_lone", "", "share of it from one sixth of the circle"),
+        _number("pull", "", "sum of squares of departures from the priors"),
+        _number("n_modes", "", "models that are likely"),
+        _number("probability", "", "of the best of them"),
+        _number("theta_E_second_arcsec", "arcsec", "of the second, NaN without"),
+        _number("effective_draws", "", "equal draws that the weighted are worth"),
+        _number("n_images", "", "of the source's centre, in the best model"),
+        _number("magnification", "", "of all images of a point there"),
+    ]
+    for k in range(1, IMAGES + 1):
+        found += [
+            _number(f"image{k}_x_arcsec", "arcsec", "an image of the source's centre"),
+            _number(f"image{k}_y_arcsec", "arcsec", "likewise"),
+            _number(f"image{k}_magnification", "", "signed"),
+        ]
+    for band in bands:
+        found.append(
+            _number(f"source_flux_{band.lower()}", "ct", "of the source, unlensed")
+        )
+    return [
+        *found,
+        _number("ra_deg", "deg", "from the file"),
+        _number("dec_deg", "deg", "from the file"),
+    ]
+
+
+def _number(column: str, unit: str, meaning: str) -> Parameter:
+    return Parameter(column, column, unit, "", meaning)
+
+
+def numbers(fit: Fit, bands: Sequence[str], images: Any) -> dict[str, float]:
+    """Numbers of a row by column; `images` are those of `images.solve`."""
+    row: dict[str, float] = {}
+    sigma = np.sqrt(np.maximum(np.diag(fit.covariance), 0))
+    for k in order():
+        column = SPACE[k].column
+        row[column] = float(fit.median[k])
+        row[f"{column}_p16"] = float(fit.p16[k])
+        row[f"{column}_p84"] = float(fit.p84[k])
+        row[f"{column}_sigma"] = float(sigma[k])
+    for (i, a), (j, b) in combinations(enumerate(LENS), 2):
+        row[f"cov_{a.name}_{b.name}"] = float(fit.covariance[i, j])
+    mass = sie.SIE(*(np.float32(row[_column(n)]) for n in sie.SIE._fields))
+    row["q"], row["phi_rad"] = (float(v) for v in sie.axis_ratio(mass))
+    row |= {
+        "chi2": float(fit.chi2[0]),
+        "arc_gain": float(fit.gain[0]),
+        "arc_lone": float(fit.lone[0]),
+        "pull": float(fit.pull[0]),
+        "n_modes": float((fit.probability > 0.01).sum()),
+        "probability": float(fit.probability[0]),
+        "theta_E_second_arcsec": _second(fit),
+        "effective_draws": float(fit.effective),
+    }
+    seen = np.isfinite(images.x)
+    row["n_images"] = float(seen.sum())
+    row["magnification"] = float(np.abs(images.magnification[seen]).sum())
+    for k in range(IMAGES):
+        # the brightest first
+        at = np.argsort(-np.where(seen, np.abs(images.magnification), -1))[k]
+        here = seen[at]
+        for name in ("x", "y"):
+            value = float(getattr(images, name)[at]) if here else np.nan
+            row[f"image{k + 1}_{name}_arcsec"] = value
+        value = float(images.magnification[at]) if here else np.nan
+        row[f"image{k + 1}_magnification"] = value
+    for band, flux in zip(bands, fit.flux[0], strict=True):
+        row[f"source_flux_{band.lower()}"] = float(flux)
+    return row
+
+
+def _column(name: str) -> str:
+    return SPACE[parameters.names(SPACE).index(name)].column
+
+
+def _second(fit: Fit) -> float:
+    """theta_E [arcsec] of the likeliest mode that is not like the best, or nan."""
+    theta = fit.modes[:, parameters.names(SPACE).index("theta_E")]
+    for t, p in zip(theta[1:], fit.probability[1:], strict=True):
+        if p > 0.01 and abs(t / theta[0] - 1) > ALIKE:
+            return float(t)
+    return float("nan")
+
+
+def judged(row: Mapping[str, float], settings: Settings) -> dict[str, str]:
+    """What a person should know of a row's numbers: flag -> message."""
+    flags = {}
+    theta = row[_column("theta_E")]
+    if not np.isfinite(theta):
+        return {"no_fit": "no start led to a model: look at the image"}
+    if row["arc_gain"] / settings.temperature < LEAST_GAIN:
+        gain = f"arcs take {row['arc_gain']:.0f} off chi2"
+        flags["no_arcs"] = f"{gain}: theta_E is the prior's"
+    elif row["arc_lone"] > LONE:
+        flags["one_object"] = f"{row['arc_lone']:.0%} of the gain is on one side"
+    second = row["theta_E_second_arcsec"]
+    if row["probability"] < SURE and np.isfinite(second):
+        other = f"theta_E = {second:.2f} arcsec is likely, too"
+        flags["several_modes"] = f"{other}: look at the residuals of both"
+    if row["pull"] > FAR:
+        flags["far_from_prior"] = f"sum of squares {row['pull']:.0f} of 13 numbers"
+    if row["chi2"] > POOR:
+        flags["poor_fit"] = f"reduced chi2 {row['chi2']:.2f}"
+    if row["effective_draws"] < FEW:
+        flags["few_draws"] = f"worth {row['effective_draws']:.1f} equal ones"
+    if row["n_images"] < 2:
+        flags["not_lensed"] = "the source lies where there is one image only"
+    return flags
+
+
+def of_prior(row: dict[str, float], priors: Priors) -> None:
+    """Give theta_E, in place, what is known of it without arcs: the prior."""
+    middle, width = priors.ln_theta_E
+    column = _column("theta_E")
+    row[column] = float(np.exp(middle))
+    row[f"{column}_p16"] = float(np.exp(middle - width))
+    row[f"{column}_p84"] = float(np.exp(middle + width))
+    spread = np.sqrt(np.expm1(width**2)) * np.exp(middle + width**2 / 2)
+    row[f"{column}_sigma"] = float(spread)
+
+
+def made(
+    ids: Sequence[str],
+    paths: Sequence[str],
+    rows: Sequence[Mapping[str, float]],
+    flags: Sequence[Mapping[str, str]],
+    origins: Sequence[Mapping[str, str]],
+    bands: Sequence[str],
+    about: dict,
+) -> Table:
+    """The table; what a row does not have is NaN."""
+    table = Table()
+    table["id"] = Column(list(ids), dtype=object)
+    for p in columns(bands):
+        values = np.array([row.get(p.column, np.nan) for row in rows], np.float32)
+        if p.column in ("ra_deg", "dec_deg"):
+            values = np.array([row.get(p.column, np.nan) for row in rows], float)
+        unit = p.unit or None
+        table[p.column] = Column(values, unit=unit, description=p.meaning)
+    for plane in ("psf", "noise", "mask"):
+        words = [origin.get(plane, "") for origin in origins]
+        table[f"{plane}_from"] = Column(words, dtype=object)
+        table[f"{plane}_from"].description = "file, survey or none"
+    told = [{f: text(m) for f, m in row.items()} for row in flags]
+    words = {
+        "flags": [",".join(sorted(row)) for row in flags],
+        "message": [
+            "; ".join(f"{f}: {m}" for f, m in sorted(row.items())) for row in told
+        ],
+        "file": [text(path) for path in paths],
+    }
+    for name, column in words.items():
+        table[name] = Column(column, dtype=object)
+    table["flags"].description = "comma-joined, empty when all is well"
+    table.meta = {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {"lensjax": __version__}
+        | {name: version(name) for name in ("jax", "numpy", "astropy")},
+        "fit": json.loads(json.dumps(about, default=str)),
+        "rows": len(ids),
+        "flags": dict(sorted(Counter(f for row in flags for f in row).items())),
+    }
+    return table
+
+
+def is_fatal(flags: Mapping[str, str]) -> bool:
+    """Whether a row has no model."""
+    return any(flag not in WARNING for flag in flags)
+
+
+def summary(table: Table) -> str:
+    """Say in a few lines how many rows have a model, and how many each flag."""
+    flags = [f.split(",") if f else [] for f in table["flags"]]
+    without = sum(is_fatal(dict.fromkeys(f, "")) for f in flags)
+    clean = sum(not f for f in flags)
+    head = (
+        f"{len(table)} cutouts: {len(table) - without} fitted, {clean} without a flag"
+    )
+    lines = [f"{head}, {without} not fitted"]
+    counts = Counter(f for row in flags for f in row)
+    for flag, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        kind = "warning" if flag in WARNING else "no model"
+        lines.append(f"  {n:>7}  {flag:<16} {kind:<10} {(FATAL | WARNING)[flag]}")
+    return "\n".join(lines)
