@@ -1,5 +1,7 @@
 """`lensjax fit`: from files to a table, whatever is wrong with them or ends it."""
 
+import json
+
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -10,7 +12,7 @@ from lensjax import inference
 from lensjax import survey as surveys
 from lensjax.commands import config, fit, fit_parts
 from lensjax.commands.settings.fit import FitConfig
-from lensjax.inference import candidate, table
+from lensjax.inference import candidate, coolest, table
 from lensjax.storage import parquet
 
 TOML = f"""
@@ -127,6 +129,8 @@ def test_draws_pictures_and_page_lie_beside_the_table(done):
     mean = (weight[0] * draws[0, :, at]).sum()
     row = parquet.read(done)[0]
     assert abs(mean - row["theta_E_arcsec"]) < 3 * row["theta_E_arcsec_sigma"]
+    prior = np.log(draws[4, :, at])  # no arcs: all alike
+    assert np.ptp(weight[4]) == 0 and abs(prior.std() - 0.5) < 0.1
     page = done.with_suffix(".html").read_text()
     pictures = done.with_name("fits_pictures")
     assert sorted(p.name for p in pictures.iterdir()) == [
@@ -188,11 +192,41 @@ def test_a_table_gives_priors_and_fits_holds_it(folder, tmp_path):
     out = tmp_path / "fits.fits"
     only = folder / "no_arcs.fits"
     settings = asked(folder, out)
+    settings.coolest = True
     settings.cutouts, settings.start = str(only), str(tmp_path / "start.csv")
     assert fit.run(settings) == 0
+    template = json.loads((tmp_path / "fits_coolest" / "no_arcs.json").read_text())
+    assert template["standard"] == "COOLEST"
     row = Table.read(out)[0]
     assert row["theta_E_arcsec"] == pytest.approx(0.7, abs=1e-3)
     assert row["theta_E_arcsec_p84"] == pytest.approx(0.7 * np.exp(0.1), abs=2e-3)
+
+
+def test_a_coolest_template_has_the_posterior_in_its_own_numbers():
+    rng = np.random.default_rng(0)
+    middle = np.array([0.1, -0.05, -0.2, 0.001, 1.2, 0.03, -0.02])
+    draws = middle + 0.01 * rng.normal(size=(400, 7))
+    weight = rng.uniform(size=400)
+    found = coolest.template(draws, weight, z_lens=0.4)
+    field, galaxy, _ = found["lensing_entities"]
+    got = {
+        k: v["posterior_stats"]
+        for k, v in galaxy["mass_model"][0]["parameters"].items()
+    }
+    e = np.hypot(*draws[:, 2:4].T)
+    q = np.sqrt((1 - e) / (1 + e))
+    b = draws[:, 4] * 2 * np.sqrt(q) / (1 + q)
+    for name, values in (("theta_E", b), ("q", q), ("center_x", draws[:, 0])):
+        order = np.argsort(values)
+        share = np.cumsum(weight[order]) / weight.sum()
+        expected = values[order][np.searchsorted(share, [0.16, 0.5, 0.84])]
+        keys = ("percentile_16th", "median", "percentile_84th")
+        np.testing.assert_allclose([got[name][k] for k in keys], expected, atol=1e-3)
+    # the major axis is along y, at the seam of COOLEST's angles: 0 east of north
+    assert got["phi"]["percentile_84th"] - got["phi"]["percentile_16th"] < 5
+    assert (
+        galaxy["redshift"] == 0.4 and "phi_ext" in field["mass_model"][0]["parameters"]
+    )
 
 
 @pytest.mark.parametrize(

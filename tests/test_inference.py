@@ -22,7 +22,7 @@ from lensjax.sie import SIE
 
 N, SCALE, BANDS = 36, 0.2, 2
 TRUTH = Lens(SIE(1.1, 0.15, -0.1, 0.03, -0.02), Shear(0.02, -0.03))
-SETTINGS = Settings(radius=3.4, starts=3, draws=48, most_gain=1e5)
+SETTINGS = Settings(radius=3.6, starts=3, draws=48, most_gain=1e5)
 
 
 @functools.cache
@@ -159,6 +159,25 @@ def test_the_slope_of_the_cost_is_that_of_finite_differences(x64):
     np.testing.assert_allclose(at.gradient, numeric, rtol=1e-4, atol=1e-5 * size)
     values = np.linalg.eigvalsh(at.hessian)
     assert values.min() > 0.5  # priors hold every direction
+
+
+def test_the_likelihood_is_that_of_the_fit_with_its_slope(x64):
+    task, data, u = problem()
+    ready = inference.prepare(data, SETTINGS)
+    log_p = jax.jit(lambda v: inference.log_likelihood(v, ready))
+    cost = jax.jit(lambda u: task.cost(u) - (task.residuals(u) ** 2).sum() / 2)
+    places = [u, u + 0.02, u - 0.01]
+    vectors = [scene.physical(p, task.light.ellipse) for p in places]
+    ours = np.array([log_p(v) for v in vectors])
+    theirs = np.array([-cost(p) for p in places])
+    np.testing.assert_allclose(ours - ours[0], theirs - theirs[0], rtol=1e-6)
+    # absolutely: chi2 of the best light, and less with arcs
+    assert -2 * ours[0] < float(ready.chi2)
+    along = np.random.default_rng(1).normal(size=13) / 10
+    slope = jax.jit(jax.grad(log_p))(vectors[0]) @ along
+    h = 1e-6
+    up, down = (log_p(vectors[0] + s * h * along) for s in (1, -1))
+    assert float(slope) == pytest.approx(float((up - down) / (2 * h)), rel=1e-4)
 
 
 def differentiable(v):

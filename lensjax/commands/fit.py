@@ -109,7 +109,10 @@ def survey_of(name: str) -> Survey | None:
             return surveys.read(name)
         return surveys.named(name)
     except ValueError as error:
-        raise config.ConfigError(f"survey: {error}") from error
+        text = str(error)
+        raise config.ConfigError(
+            text if text.startswith("survey") else f"survey: {text}"
+        ) from error
 
 
 def started(path: str | None, ids: set[str], usual: Priors) -> dict[str, Priors]:
@@ -129,7 +132,10 @@ def started(path: str | None, ids: set[str], usual: Priors) -> dict[str, Priors]
         if missing := [c for c in ("id", column) if c not in found.colnames]:
             raise ValueError(f"{path} has no column {missing[0]}")
     except (ValueError, OSError) as error:
-        raise config.ConfigError(f"start: {error}") from error
+        text = str(error)
+        raise config.ConfigError(
+            f"start: {text if path in text else f'{path}: {text}'}"
+        ) from error
     priors = {}
     for row in found:
         theta = float(row[column])
@@ -208,6 +214,8 @@ def row_of(
         elif "no_arcs" in flags:
             table.of_prior(numbers, priors)
         draws = np.column_stack([fit.draws, fit.weight]).astype(np.float32)
+        if "no_arcs" in flags:
+            table.draws_of_prior(draws, priors)
     numbers["ra_deg"], numbers["dec_deg"] = found.place
     return Row(numbers, flags, origin, list(found.survey.bands), draws)
 
@@ -256,6 +264,8 @@ def write(
     out = Path(settings.out)
     if settings.samples:
         fit_parts.write_samples(out.with_suffix(".samples.npz"), task.ids, rows)
+    if settings.coolest:
+        fit_parts.write_coolest(out.with_name(f"{out.stem}_coolest"), task.ids, rows)
     if pictures:
         fit_page.write(out, done)
     try:

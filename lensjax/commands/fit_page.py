@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from astropy.table import Table
 
-from lensjax.commands.fit_parts import Row
+from lensjax.commands.fit_parts import Row, file_name
 from lensjax.inference.batch import alike
 from lensjax.inference.candidate import Candidate
 from lensjax.inference.lens_model import Fit
@@ -28,9 +28,8 @@ def folder(out: Path) -> Path:
 
 
 def place(pictures: Path, name: str) -> Path:
-    """The picture of an object, whatever its name has in it."""
-    safe = "".join(c if c.isalnum() or c in "-_.+" else "_" for c in name)
-    return pictures / f"{safe}.png"
+    """The picture of an object."""
+    return pictures / f"{file_name(name)}.png"
 
 
 def draw(

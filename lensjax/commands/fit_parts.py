@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lensjax import __version__, inference
+from lensjax.inference import coolest
 from lensjax.storage import atomic, sealed
 
 SIZE = 16  # rows of a part
@@ -83,6 +84,21 @@ class Parts:
             arrays[f"draws{k}"] = empty if row.draws is None else row.draws
         path = self.folder / f"{number:06}.npz"
         atomic.write(path, lambda file: np.savez(file, **arrays))
+
+
+def write_coolest(folder: Path, ids: Sequence[str], rows: Sequence[Row]) -> None:
+    """A COOLEST template of each lens that has a model."""
+    folder.mkdir(exist_ok=True)
+    for name, row in zip(ids, rows, strict=True):
+        if row.draws is not None and "theta_E_arcsec" in row.numbers:
+            made = coolest.template(row.draws[:, :7], row.draws[:, -1])
+            path = folder / f"{file_name(name)}.json"
+            atomic.write(path, json.dumps(made, indent=2) + "\n")
+
+
+def file_name(name: str) -> str:
+    """An object's name as one of a file, whatever is in it."""
+    return "".join(c if c.isalnum() or c in "-_.+" else "_" for c in name)
 
 
 def write_samples(path: Path, ids: Sequence[str], rows: Sequence[Row]) -> None:

@@ -3,8 +3,21 @@
 from lensjax import _lazy
 from lensjax.inference.batch import fit_many
 from lensjax.inference.lens_model import Fit, fit
+from lensjax.inference.likelihood import log_likelihood, prepare
 from lensjax.inference.problem import Settings
 from lensjax.inference.scene import NAMES, SPACE, Priors
 
-__getattr__, __dir__, _ = _lazy.attach(__name__, ("candidate", "residuals", "table"))
-__all__ = ["NAMES", "SPACE", "Fit", "Priors", "Settings", "fit", "fit_many"]
+__getattr__, __dir__, _ = _lazy.attach(
+    __name__, ("candidate", "coolest", "residuals", "table")
+)
+__all__ = [
+    "NAMES",
+    "SPACE",
+    "Fit",
+    "Priors",
+    "Settings",
+    "fit",
+    "fit_many",
+    "log_likelihood",
+    "prepare",
+]

@@ -205,6 +205,15 @@ def of_prior(row: dict[str, float], priors: Priors) -> None:
     row[f"{column}_sigma"] = float(spread)
 
 
+def draws_of_prior(draws: np.ndarray, priors: Priors) -> None:
+    """Give draws (draw, 13 and weight) theta_E of the prior, in place; all alike."""
+    middle, width = priors.ln_theta_E
+    normal = np.random.default_rng(0).normal(size=len(draws))
+    at = parameters.names(SPACE).index("theta_E")
+    draws[:, at] = np.exp(middle + width * normal)
+    draws[:, -1] = 1 / len(draws)
+
+
 def made(
     ids: Sequence[str],
     paths: Sequence[str],

@@ -30,6 +30,7 @@ class FitConfig:
     radius: float = 4.0  # pixels farther from the middle do not count [arcsec]
     seed: int = 0
     samples: bool = True  # draws of all lenses, beside the table, .samples.npz
+    coolest: bool = False  # a COOLEST template a lens, with the posterior
     pictures: Any = "auto"  # a page of pictures; auto: for 50 cutouts or fewer
     strict: bool = False  # exit with status 3 where a cutout has no model
     overwrite: bool = False
