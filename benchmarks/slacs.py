@@ -61,6 +61,8 @@ def run(rows: list[dict], folder: Path, settings: Settings) -> list[dict]:
                 "p16": low,
                 "p84": high,
                 "flags": sorted(flags),
+                "pull": float(fit.pull[0]),
+                "lone": float(fit.lone[0]),
                 "gain": float(fit.gain[0]),
                 "chi2": float(fit.chi2[0]),
                 "probability": np.asarray(fit.probability).round(3).tolist(),

@@ -149,8 +149,13 @@ def named(name: str) -> Survey:
     """The preset of that name, in any case; ValueError with the nearest otherwise."""
     if name.lower() not in ALL:
         known = ", ".join(survey.name for survey in ALL.values())
-        near = difflib.get_close_matches(name.lower(), ALL, 1)
-        hint = f": did you mean {ALL[near[0]].name}?" if near else ""
+        like = difflib.SequenceMatcher(None, "", name.lower())
+        ratio = {}
+        for key in ALL:
+            like.set_seq1(key)
+            ratio[key] = like.ratio()
+        near = max(ratio, key=ratio.get)  # of those that are as near the first
+        hint = f": did you mean {ALL[near].name}?" if ratio[near] > 0.6 else ""
         raise ValueError(f"survey must be one of {known}, not {name!r}{hint}")
     return ALL[name.lower()]
 

@@ -12,7 +12,7 @@ beside the lens are not told from images of the source yet: mask them.
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -109,28 +109,25 @@ def _fit(planes, pixels, settings, priors, key) -> Fit:
     u, gain = search.starts(settings.starts, basis, light.ellipse, psf, coarse, priors,
                             temperature)  # fmt: skip
 
-    def problem_of(light, basis, gain):
+    def problem_of(light, basis):
         return Problem(basis, light, psf, pixels, temperature(gain), priors)
 
     def lowered(u, alive, problem):
         def descent_of(one):
             return descent.descend(one, problem.expand, settings.steps)
 
-        nothing = jax.tree.map(
-            lambda a: jnp.full(a.shape, jnp.nan, a.dtype),
-            jax.eval_shape(descent_of, u[0]),
-        )
+        nothing = _nan_like(jax.eval_shape(descent_of, u[0]))
         return jax.lax.map(
             lambda one: jax.lax.cond(one[1], descent_of, lambda _: nothing, one[0]),
             (u, alive),
         )
 
     def again(carry, left):
-        light, basis, u, alive, gain, kept = carry
-        problem = problem_of(light, basis, gain)
+        light, basis, u, alive, kept = carry
+        problem = problem_of(light, basis)
         modes = _sorted(lowered(u, alive, problem))
         rest = chi2_without_arcs(observation, basis) / problem.temperature
-        new = _Round(light, basis, modes, gain, modes.at.cost[0] + rest / 2)
+        new = _Round(light, basis, modes, modes.at.cost[0] + rest / 2)
         better = new.total < kept.total  # nan is not
         kept = jax.tree.map(lambda a, b: jnp.where(better, a, b), new, kept)
 
@@ -140,27 +137,23 @@ def _fit(planes, pixels, settings, priors, key) -> Fit:
             return prepared(observation, settings, arcs, light.ellipse)
 
         light, basis = jax.lax.cond(left > 0, without_arcs, lambda: (light, basis))
-        return (light, basis, modes.u, _alive(modes), gain, kept), None
+        return (light, basis, modes.u, _alive(modes), kept), None
 
-    problem = problem_of(light, basis, gain)
-    shape = jax.eval_shape(lambda: lowered(u, jnp.ones(len(u), bool), problem))
-    nothing = jax.tree.map(lambda a: jnp.full(a.shape, jnp.nan, a.dtype), shape)
-    none = _Round(light, basis, nothing, gain, jnp.asarray(jnp.inf, u.dtype))
-    begun = (light, basis, u, jnp.ones(len(u), bool), gain, none)
+    every = jnp.ones(len(u), bool)
+    shapes = jax.eval_shape(lambda: lowered(u, every, problem_of(light, basis)))
+    worst = jnp.asarray(jnp.inf, u.dtype)
+    begun = (light, basis, u, every, _Round(light, basis, _nan_like(shapes), worst))
     left = jnp.arange(settings.rounds)[::-1]
     (*_, kept), _ = jax.lax.scan(again, begun, left)
-    light, basis, modes, gain, _ = kept
-    problem, ellipse = problem_of(light, basis, gain), light.ellipse
+    light, basis, modes, _ = kept
+    problem, ellipse = problem_of(light, basis), light.ellipse
 
     def of_mode(key, mode):
         return posterior.of_mode(key, mode, problem.cost, settings.draws)
 
     keys = jax.random.split(key, settings.starts)
     mode = jax.tree.map(lambda a: a[0], modes)
-    nowhere = jax.tree.map(
-        lambda a: jnp.full(a.shape, jnp.nan, a.dtype),
-        jax.eval_shape(of_mode, keys[0], mode),
-    )
+    nowhere = _nan_like(jax.eval_shape(of_mode, keys[0], mode))
     draws = jax.lax.map(
         lambda one: jax.lax.cond(one[2], of_mode, lambda *_: nowhere, *one[:2]),
         (keys, modes, _alive(modes)),
@@ -201,6 +194,11 @@ def _fit(planes, pixels, settings, priors, key) -> Fit:
     )
 
 
+def _nan_like(shapes: Any) -> Any:
+    """A tree of arrays of NaN, of these shapes."""
+    return jax.tree.map(lambda a: jnp.full(a.shape, jnp.nan, a.dtype), shapes)
+
+
 def _sorted(modes: descent.State) -> descent.State:
     """Modes, those of the lowest cost first."""
     cost = jnp.where(jnp.isfinite(modes.at.cost), modes.at.cost, jnp.inf)
@@ -219,5 +217,4 @@ class _Round(NamedTuple):
     light: LensLight
     basis: Basis
     modes: descent.State
-    gain: Array  # by the best template, which sets the temperature
     total: Array  # cost of the best mode, the lens light's included

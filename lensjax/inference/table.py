@@ -46,10 +46,10 @@ WARNING = (
 LEAST_GAIN = 100.0  # of chi2 by arcs
 SURE = 0.9  # probability of the best mode and of those like it
 ALIKE = 0.1  # of theta_E: modes nearer together are alike
-LONE = 0.9  # of the gain from one side
-FAR = 40.0  # of the priors' sum of squares, which has 13 terms
-POOR = 1.5  # reduced chi2
-FEW = 10.0  # draws
+LONE = 0.95  # of the gain from one side
+FAR = 60.0  # of the priors' sum of squares, which has 13 terms
+POOR = 2.5  # reduced chi2
+FEW = 5.0  # draws
 
 LENS = SPACE[: len(parameters.WITH_SHEAR)]
 IMAGES = 4  # that a row has room for

@@ -6,6 +6,7 @@ rename: who reads sees the former file or the new one.
 
 import os
 import secrets
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
@@ -38,6 +39,26 @@ def write(
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def check_writable(out: str | os.PathLike, overwrite: bool = False) -> None:
+    """Raise ValueError, with the remedy, if a file could not be written to `out`."""
+    out = Path(out)
+    if out.is_dir():
+        raise ValueError(f"{out}: is a folder; name a file in it")
+    if os.path.lexists(out) and not overwrite:
+        raise ValueError(f"{out}: exists; give another name, or overwrite it")
+    try:
+        # the only test that knows of read-only disks, quotas and root
+        with tempfile.NamedTemporaryFile(dir=out.parent, prefix=".lensjax-"):
+            pass
+    except FileNotFoundError:
+        raise ValueError(f"{out}: no folder {out.parent}; make it first") from None
+    except OSError as error:
+        raise ValueError(
+            f"{out}: cannot write to {out.parent} ({error.strerror}); choose a "
+            "folder you may write to"
+        ) from error
 
 
 def clean(folder: str | os.PathLike) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -21,21 +20,7 @@ def check_writable(out: str | os.PathLike, overwrite: bool = False) -> None:
     out = Path(out)
     if out.suffix not in (".parquet", ".pq"):
         raise ValueError(f"{out}: must end in .parquet")
-    if out.is_dir():
-        raise ValueError(f"{out}: is a folder; name a file in it")
-    if os.path.lexists(out) and not overwrite:
-        raise ValueError(f"{out}: exists; give another name, or overwrite it")
-    try:
-        # the only test that knows of read-only disks, quotas and root
-        with tempfile.NamedTemporaryFile(dir=out.parent, prefix=".lensjax-"):
-            pass
-    except FileNotFoundError:
-        raise ValueError(f"{out}: no folder {out.parent}; make it first") from None
-    except OSError as error:
-        raise ValueError(
-            f"{out}: cannot write to {out.parent} ({error.strerror}); choose a "
-            "folder you may write to"
-        ) from error
+    atomic.check_writable(out, overwrite)
 
 
 def write(table: Table, out: str | os.PathLike, overwrite: bool = False) -> None:

@@ -17,18 +17,7 @@ def check_writable(out: str | os.PathLike, overwrite: bool = False) -> None:
     out = Path(out)
     if out.suffix not in ENDINGS:
         raise ValueError(f"{out}: must end in .parquet, .csv or .fits")
-    # where it lies is judged alike
-    try:
-        parquet.check_writable(out.with_suffix(".parquet"), True)
-    except ValueError as error:
-        if out.with_suffix(".parquet").is_dir() and not out.is_dir():
-            return
-        text = str(error).replace(str(out.with_suffix(".parquet")), str(out))
-        raise ValueError(text) from None
-    if out.is_dir():
-        raise ValueError(f"{out}: is a folder; name a file in it")
-    if os.path.lexists(out) and not overwrite:
-        raise ValueError(f"{out}: exists; give another name, or overwrite it")
+    atomic.check_writable(out, overwrite)
 
 
 def write(table: Table, out: str | os.PathLike, overwrite: bool = False) -> None:
