@@ -32,7 +32,6 @@ from lensjax.inference.candidate import Candidate
 from lensjax.inference.lens_model import Fit
 from lensjax.inference.problem import Settings
 from lensjax.inference.scene import Priors
-from lensjax.mocks import batching
 from lensjax.storage import parquet, tables
 from lensjax.survey import Survey
 
@@ -177,7 +176,7 @@ def fitted(task: Task, parts: Parts, pictures: Path | None) -> list[Row]:
 def made(
     task: Task, left: list[int], pictures: Path | None
 ) -> Iterator[tuple[int, Row]]:
-    """Rows of the cutouts of numbers `left`, each core at work on one."""
+    """Rows of the cutouts of numbers `left`, as they come."""
 
     def one(i: int) -> tuple[int, Candidate, Fit | None]:
         found = candidate.read(task.paths[i], task.survey)
@@ -188,7 +187,8 @@ def made(
         fit = inference.fit(observation, task.settings, priors, task.seed)
         return i, found, jax.tree.map(np.asarray, fit)
 
-    for i, found, fit in batching.ahead(one, left):
+    # one by one: see `inference.fit_many`
+    for i, found, fit in map(one, left):
         priors = task.priors.get(task.ids[i], task.priors[""])
         row = row_of(found, fit, task.settings, priors)
         if pictures is not None and fit is not None and not table.is_fatal(row.flags):

@@ -1,4 +1,8 @@
-"""Fits of many observations: on a CPU one a core, side by side."""
+"""Fits of many observations, one after the other.
+
+Not by threads: two executions of this program at once wait for each other for ever on a
+CPU of two cores (jaxlib 0.10.2, with and without asynchronous dispatch).
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -8,7 +12,6 @@ import numpy as np
 from lensjax.inference.lens_model import Fit, fit
 from lensjax.inference.problem import DEFAULT, USUAL, Settings
 from lensjax.inference.scene import Priors
-from lensjax.mocks import batching
 from lensjax.observation import Observation
 
 
@@ -34,7 +37,7 @@ def fit_many(
         found = fit(alike(observation), settings, priors, seed)
         return jax.tree.map(np.asarray, found)
 
-    return batching.ahead(one, observations)
+    return map(one, observations)
 
 
 SIZES: Sequence[int] = (15, 21, 31, 43, 61, 85, 121)  # of PSFs [pixel]

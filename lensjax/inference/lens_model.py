@@ -92,7 +92,7 @@ def fit(
 
 @functools.cache
 def _compiled() -> Callable[..., Fit]:
-    """`_fit`, by one thread: others fit other lenses meanwhile."""
+    """`_fit`, by one thread: the same bits every time."""
     options = batching.one_thread()
     return jax.jit(_fit, static_argnums=(1, 2), compiler_options=options)
 
