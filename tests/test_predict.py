@@ -15,7 +15,7 @@ from lensjax import parameters
 from lensjax.commands import predict as command
 from lensjax.commands.config import ConfigError, PredictConfig
 from lensjax.learning import predicted, prediction
-from lensjax.storage import parquet
+from lensjax.storage import atomic, parquet
 from lensjax.survey import HSC
 
 COLUMNS = parameters.columns()
@@ -370,7 +370,7 @@ def test_a_folder_that_cannot_be_written_is_a_bad_argument(tmp_path, monkeypatch
     def denied(*args, **kwargs):
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(parquet.tempfile, "NamedTemporaryFile", denied)
+    monkeypatch.setattr(atomic.tempfile, "NamedTemporaryFile", denied)
     with pytest.raises(ValueError, match="Read-only file system.*choose a folder"):
         prediction.check_writable(tmp_path / "out.parquet")
 
