@@ -20,16 +20,13 @@ import jax
 import numpy as np
 
 from lensjax import inference
-from lensjax.commands.fit import seen_by
 from lensjax.inference import Settings, candidate, table
-from lensjax.inference.batch import alike
 from lensjax.storage import atomic
 
 LADDER = {
-    "two rounds, residual modes, bounded": Settings(),
-    "one round, residual modes, bounded": Settings(rounds=1),
-    "two rounds, residual modes, as exact": Settings(most_gain=1e9),
-    "two rounds, no residual modes, bounded": Settings(mode=1e-4),
+    "as it is": Settings(),
+    "arcs tell 300 at most": Settings(most_gain=300.0),
+    "six starts": Settings(starts=6),
 }
 THETA_E = inference.NAMES.index("theta_E")
 MISS = 0.15  # of theta_E, which a flag should tell
@@ -46,12 +43,12 @@ def run(rows: list[dict], folder: Path, settings: Settings) -> list[dict]:
     for row in rows:
         read = candidate.read(folder / row["file"])
         began = time.perf_counter()
-        fit = inference.fit(alike(read.observation), settings)
+        fit = inference.fit(read.observation, settings)
         fit = jax.tree.map(np.asarray, fit)
         seconds = time.perf_counter() - began
         theta, low, high = (float(a[THETA_E]) for a in (fit.median, fit.p16, fit.p84))
         q = float(row["qSIE"])
-        numbers = table.numbers(fit, read.survey.bands, seen_by(fit.modes[0]))
+        numbers = table.numbers(fit, read.survey.bands)
         flags = table.judged(numbers, settings)
         found.append(
             {

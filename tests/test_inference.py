@@ -12,7 +12,7 @@ from lensjax.inference import basis as bases
 from lensjax.inference import lens_light, posterior, scene
 from lensjax.inference import levenberg_marquardt as descent
 from lensjax.inference.lens_light import Ellipse
-from lensjax.inference.problem import Problem, Settings, pixels_of, prepared
+from lensjax.inference.problem import Problem, Settings, framed, pixels_of, prepared
 from lensjax.lens import Lens
 from lensjax.light import MultiGaussian, Sersic
 from lensjax.noise import Noise
@@ -92,12 +92,12 @@ def test_the_light_of_a_galaxy_is_found_and_arcs_move_it_little():
 @functools.cache
 def problem():
     """The posterior of a mock in double precision, and a place beside the truth."""
-    data = mock()
+    data = framed(mock(), SETTINGS)
     image, variance, kernels = (jnp.asarray(a, float) for a in data[:3])
     data = data._replace(image=image, variance=variance, psf=kernels)
-    found, basis = jax.jit(lambda d: prepared(d._replace(pixel_scale=SCALE), SETTINGS))(
-        data._replace(pixel_scale=None)
-    )
+    found, basis = jax.jit(
+        lambda d: prepared(d._replace(pixel_scale=SCALE), SETTINGS.mode)
+    )(data._replace(pixel_scale=None))
     pixels = pixels_of(data, SETTINGS)
     priors = inference.Priors()
     u = jnp.asarray(
@@ -180,6 +180,27 @@ def test_the_likelihood_is_that_of_the_fit_with_its_slope(x64):
     assert float(slope) == pytest.approx(float((up - down) / (2 * h)), rel=1e-4)
 
 
+def test_slopes_of_the_likelihood_come_in_batches_round_lenses_too():
+    """Round, without shear, in float32; against float64 one by one."""
+    truth = [0.03, -0.02, 0, 0, 1.1, 0, 0, 0.14, 0.05, 0.2, 1.2, 0, 0]
+
+    def slopes(batched):
+        ready = inference.prepare(mock(), SETTINGS)
+        slope = jax.grad(lambda v: inference.log_likelihood(v, ready))
+        places = jnp.asarray(truth)[None] + jnp.asarray([0.0, 0.01, -0.01])[:, None]
+        if batched:
+            return np.asarray(jax.jit(jax.vmap(slope))(places))
+        one = jax.jit(slope)
+        return np.stack([one(place) for place in places])
+
+    found = slopes(batched=True)
+    with jax.enable_x64(True):
+        expected = slopes(batched=False)
+    assert found.dtype == np.float32 and expected.dtype == np.float64
+    size = np.abs(expected).max(0)
+    np.testing.assert_allclose(found / size, expected / size, atol=0.02)
+
+
 def differentiable(v):
     """What a fit differentiates, of a vector, at round lenses and light; N is 20."""
     e, size = Ellipse(*v[:4]), 20
@@ -189,6 +210,9 @@ def differentiable(v):
     pixels = render.Pixels(size, SCALE, 5, 3)
     return {
         "gaussians": rows,
+        "galaxy": lens_light.galaxy(
+            e, v[:11, None] * jnp.ones((1, BANDS)), kernels, size, SCALE
+        ),
         "modes": bases.modes(galaxy, SCALE),
         "arcs": scene.arcs(v[4:], e, kernels, pixels),
         "priors": scene.prior_residuals(v[4:], e, inference.Priors()),

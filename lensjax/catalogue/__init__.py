@@ -32,6 +32,7 @@ __getattr__, __dir__, __all__ = _lazy.attach(
         "ingest",
         "ingested",
         "mosaics",
+        "object_table",
         "plain",
         "quality",
         "redshifts",

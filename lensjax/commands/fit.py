@@ -12,14 +12,13 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from astropy.table import Table
 
-from lensjax import images, inference, parameters
+from lensjax import inference, parameters
 from lensjax import survey as surveys
 from lensjax.catalogue import folders
 from lensjax.commands import config, fit_page, fit_parts, places, progress
@@ -27,7 +26,6 @@ from lensjax.commands.fit_parts import Parts, Row
 from lensjax.commands.settings.fit import FitConfig
 from lensjax.commands.signals import stop_on_signals
 from lensjax.inference import candidate, table
-from lensjax.inference.batch import alike
 from lensjax.inference.candidate import Candidate
 from lensjax.inference.lens_model import Fit
 from lensjax.inference.problem import Settings
@@ -177,19 +175,12 @@ def made(
     task: Task, left: list[int], pictures: Path | None
 ) -> Iterator[tuple[int, Row]]:
     """Rows of the cutouts of numbers `left`, as they come."""
-
-    def one(i: int) -> tuple[int, Candidate, Fit | None]:
-        found = candidate.read(task.paths[i], task.survey)
-        if found.observation is None:
-            return i, found, None
-        observation = alike(found.observation)
+    for i in left:
+        found, fit = candidate.read(task.paths[i], task.survey), None
         priors = task.priors.get(task.ids[i], task.priors[""])
-        fit = inference.fit(observation, task.settings, priors, task.seed)
-        return i, found, jax.tree.map(np.asarray, fit)
-
-    # one by one: see `inference.fit_many`
-    for i, found, fit in map(one, left):
-        priors = task.priors.get(task.ids[i], task.priors[""])
+        if found.observation is not None:
+            fit = inference.fit(found.observation, task.settings, priors, task.seed)
+            fit = jax.tree.map(np.asarray, fit)
         row = row_of(found, fit, task.settings, priors)
         if pictures is not None and fit is not None and not table.is_fatal(row.flags):
             fit_page.draw(pictures, task.ids[i], found, fit, row, task.settings)
@@ -204,34 +195,19 @@ def row_of(
     origin = {} if found.origin is None else found.origin._asdict()
     origin["noise"] = origin.pop("variance", "")
     if fit is not None:
-        numbers = table.numbers(fit, found.survey.bands, seen_by(fit.modes[0]))
+        numbers = table.numbers(fit, found.survey.bands)
         flags |= table.judged(numbers, settings)
         for plane in ("psf", "noise"):
             if "survey" in origin[plane]:
                 flags[f"{plane}_assumed"] = f"{origin[plane]}: give a {plane.upper()}"
         if table.is_fatal(flags):
             numbers = {}
-        elif "no_arcs" in flags:
-            table.of_prior(numbers, priors)
         draws = np.column_stack([fit.draws, fit.weight]).astype(np.float32)
         if "no_arcs" in flags:
+            table.of_prior(numbers, priors)
             table.draws_of_prior(draws, priors)
     numbers["ra_deg"], numbers["dec_deg"] = found.place
     return Row(numbers, flags, origin, list(found.survey.bands), draws)
-
-
-@jax.jit
-def _solve(vector):
-    lens = parameters.to_lens(vector, inference.SPACE)
-    at = [inference.NAMES.index(name) for name in ("source_x", "source_y")]
-    return images.solve(lens, vector[at[0]], vector[at[1]])
-
-
-def seen_by(vector: np.ndarray) -> Any:
-    """Images of the source's centre, by the numbers of a mode."""
-    sound = np.isfinite(vector).all()
-    found = _solve(jnp.asarray(vector if sound else np.zeros_like(vector)))
-    return jax.tree.map(np.asarray, found)
 
 
 def finished(task: Task, rows: list[Row]) -> Table:

@@ -7,7 +7,6 @@ import numpy as np
 from astropy.table import Table
 
 from lensjax.commands.fit_parts import Row, file_name
-from lensjax.inference.batch import alike
 from lensjax.inference.candidate import Candidate
 from lensjax.inference.lens_model import Fit
 from lensjax.inference.problem import Settings
@@ -42,7 +41,7 @@ def draw(
 ) -> None:
     """Draw one fit."""
     pictures.mkdir(exist_ok=True)
-    observation = alike(found.observation)
+    observation = found.observation
     parts = explain(observation, fit, settings)
     flags = [f for f in row.flags if f not in ("decentred", "thin_edge")]
     path = place(pictures, name)

@@ -1,7 +1,6 @@
 """From an observation to a lens model with errors; `fit` is where to begin."""
 
 from lensjax import _lazy
-from lensjax.inference.batch import fit_many
 from lensjax.inference.lens_model import Fit, fit
 from lensjax.inference.likelihood import log_likelihood, prepare
 from lensjax.inference.problem import Settings
@@ -17,7 +16,6 @@ __all__ = [
     "Priors",
     "Settings",
     "fit",
-    "fit_many",
     "log_likelihood",
     "prepare",
 ]

@@ -27,6 +27,7 @@ SHIFT, ELLIPTICITY = (
     0.05,
 )  # priors: [arcsec] of a band's centre, of its ellipticity
 NEAR = 1e-3  # [arcsec] from the centre, where a mode has no angle
+TINY = 1e-8  # of <s, s>: a template without light has no flux
 FREE = 1e3  # times a column's norm: no prior to speak of
 
 
@@ -91,6 +92,36 @@ def of(observation: Observation, light: LensLight, mode: float = MODE) -> Basis:
     q = q[:, :pixels]
     data = flat(jnp.asarray(observation.image)) * root
     return Basis(root, q, data - project(q, project_onto(q, data)))
+
+
+class Seen(NamedTuple):
+    """An image in units of the noise, beside what is eliminated; norm 1 a band."""
+
+    row: Array  # (band, pixel)
+    size: Array  # (band,) its norm before
+    inside: Array  # (band, column) of what is eliminated
+    own: Array  # (band,) its square, less that within
+    data: Array  # (band,) its product with the data
+
+    @property
+    def flux(self) -> Array:
+        """The best positive flux of each band, of `row`."""
+        return jnp.maximum(self.data, 0) / self.own
+
+
+def see(image: Array, basis: Basis) -> Seen:
+    """What a likelihood asks of an image (n, n, band)."""
+    row = flat(image) * basis.root
+    size = jnp.sqrt((row**2).sum(-1)) + 1e-30
+    row = row / size[:, None]
+    inside = project_onto(basis.q, row)
+    own = (row**2).sum(-1) - (inside**2).sum(-1) + TINY
+    return Seen(row, size, inside, own, (row * basis.rest).sum(-1))
+
+
+def left_of(seen: Seen, basis: Basis) -> Array:
+    """An image (band, pixel) at its best fluxes, less what the light takes of it."""
+    return (seen.row - project(basis.q, seen.inside)) * seen.flux[:, None]
 
 
 def project_onto(q: Array, images: Array) -> Array:

@@ -17,7 +17,7 @@ from scipy import ndimage
 from lensjax import observation as _observation
 from lensjax import survey as _survey
 from lensjax.catalogue import cutouts, quality
-from lensjax.catalogue.cutouts import Cutout, CutoutError
+from lensjax.catalogue.cutouts import CutoutError
 from lensjax.observation import Observation, Observed
 from lensjax.survey import Survey
 
@@ -43,7 +43,7 @@ def survey_of(path: str | os.PathLike) -> Survey:
     for survey in _survey.ALL.values():
         try:
             cutout = cutouts.read(path, survey.bands)
-        except CutoutError:
+        except Exception:  # `read` tells what is wrong with it
             continue
         ratio = cutout.pixel_scale / survey.pixel_scale
         if 1 / SCALES < ratio < SCALES:
@@ -66,7 +66,7 @@ def read(path: str | os.PathLike, survey: Survey | None = None) -> Candidate:
     except Exception as error:  # one object must never stop the others
         text = f"{os.path.basename(os.fspath(path))}: {error!r}"
         return Candidate(None, survey, None, {"unreadable": text}, nowhere)
-    flags = dict(observed.flags) | check(cutout, observed, survey)
+    flags = dict(observed.flags) | check(observed, survey)
     place = tuple(_degrees(cutout.facts.get(key)) for key in ("ra", "dec"))
     own = observed.observation
     own = own._replace(pixel_scale=round(own.pixel_scale, DIGITS))
@@ -74,7 +74,7 @@ def read(path: str | os.PathLike, survey: Survey | None = None) -> Candidate:
     return Candidate(None if fatal else own, survey, observed.origin, flags, place)
 
 
-def check(cutout: Cutout, observed: Observed, survey: Survey) -> dict[str, str]:
+def check(observed: Observed, survey: Survey) -> dict[str, str]:
     """What is wrong with an image: flag -> message."""
     own = observed.observation
     n, scale = own.image.shape[0], own.pixel_scale
@@ -99,8 +99,7 @@ def check(cutout: Cutout, observed: Observed, survey: Survey) -> dict[str, str]:
         noise = np.sqrt(np.nanmedian(good, (0, 1)))
         instrument = instrument._replace(sky_sigma=tuple(noise.tolist()))
     else:
-        area = (scale / survey.pixel_scale) ** 2
-        noise = tuple(s * area**0.5 for s in survey.sky_sigma)
+        noise = tuple(s * scale / survey.pixel_scale for s in survey.sky_sigma)
         instrument = instrument._replace(sky_sigma=noise)
     if "file" in observed.origin.psf:
         kernels = zip(_bands(own.psf), survey.fwhm, strict=True)

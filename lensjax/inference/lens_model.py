@@ -28,7 +28,7 @@ from lensjax.inference.problem import (
     Problem,
     Settings,
     chi2_without_arcs,
-    cropped,
+    framed,
     pixels_of,
     prepared,
 )
@@ -82,7 +82,7 @@ def fit(
         theta_E in the convention of `lensjax.sie`; positions in arcsec from the middle
         of the image along its pixel axes.  NaN where no start led anywhere.
     """
-    observation = cropped(observation, settings)
+    observation = framed(observation, settings)
     pixels = pixels_of(observation, settings)
     image, variance, psf = (jnp.asarray(a, jnp.float32) for a in observation[:3])
     planes = Observation(image, variance, psf, jnp.asarray(observation.mask), None)
@@ -92,7 +92,11 @@ def fit(
 
 @functools.cache
 def _compiled() -> Callable[..., Fit]:
-    """`_fit`, by one thread: the same bits every time."""
+    """`_fit`, by one thread of XLA's own.
+
+    Not to be called by several threads of Python: two executions at once wait for each
+    other for ever on two cores (jaxlib 0.10.2, with asynchronous dispatch and without).
+    """
     options = batching.one_thread()
     return jax.jit(_fit, static_argnums=(1, 2), compiler_options=options)
 
@@ -100,7 +104,7 @@ def _compiled() -> Callable[..., Fit]:
 def _fit(planes, pixels, settings, priors, key) -> Fit:
     observation = planes._replace(pixel_scale=pixels.scale)
     psf = observation.psf
-    light, basis = prepared(observation, settings)
+    light, basis = prepared(observation, settings.mode)
     coarse = pixels._replace(supersampling=1)  # templates need not be exact
 
     def temperature(gain):
@@ -134,7 +138,7 @@ def _fit(planes, pixels, settings, priors, key) -> Fit:
         def without_arcs():
             arcs = problem.arcs(modes.u[0]) * modes.at.flux[0][None, None]
             arcs = jnp.where(jnp.isfinite(arcs), arcs, 0)
-            return prepared(observation, settings, arcs, light.ellipse)
+            return prepared(observation, settings.mode, arcs, light.ellipse)
 
         light, basis = jax.lax.cond(left > 0, without_arcs, lambda: (light, basis))
         return (light, basis, modes.u, _alive(modes), kept), None

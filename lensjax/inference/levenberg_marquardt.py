@@ -19,7 +19,6 @@ from lensjax.render import Traced
 LONGEST = 0.5  # step of a number
 FIRST, LESS, MORE = 1e-2, 0.3, 5.0  # damping, and its factors
 ENOUGH = 0.05  # of the cost, a log probability: a step that brings less is idle
-TINY = 1e-8  # of <s, s>: a template without light has no flux
 
 
 class Quadratic(NamedTuple):
@@ -46,7 +45,7 @@ def quadratic(
     traced: Callable[[Array], Traced],
     recorded: Callable[[Traced], Array],
     residuals: Callable[[Array], Array],
-    temperature: float,
+    temperature: Array | float,
 ) -> Quadratic:
     """Expand the cost about u.
 
@@ -67,7 +66,7 @@ def quadratic(
     gram = jnp.einsum("ibp,jbp->bij", rows, rows)
     gram = gram - jnp.einsum("ibc,jbc->bij", inside, inside)
     with_data = jnp.einsum("ibp,bp->bi", rows, basis.rest)
-    ss = gram[:, 0, 0] + TINY
+    ss = gram[:, 0, 0] + _basis.TINY
     sd = with_data[:, 0]
     flux = sd / ss
     gain = (sd**2 / ss).sum()
@@ -91,12 +90,9 @@ def gain_of(image: Array, basis: Basis, positive: bool = False) -> Array:
 
     With `positive`, bands whose flux would be negative count nothing.
     """
-    row = _basis.flat(image) * basis.root
-    row = row / (jnp.sqrt((row**2).sum(-1, keepdims=True)) + 1e-30)
-    inside = _basis.project_onto(basis.q, row)
-    own = (row**2).sum(-1) - (inside**2).sum(-1) + TINY
-    data = (row * basis.rest).sum(-1)
-    return ((jnp.maximum(data, 0) if positive else data) ** 2 / own).sum()
+    seen = _basis.see(image, basis)
+    data = jnp.maximum(seen.data, 0) if positive else seen.data
+    return (data**2 / seen.own).sum()
 
 
 def descend(u: Array, expand: Callable[[Array], Quadratic], steps: int) -> State:

@@ -19,7 +19,7 @@ from lensjax.inference.problem import (
     DEFAULT,
     Settings,
     chi2_without_arcs,
-    cropped,
+    framed,
     pixels_of,
     prepared,
 )
@@ -43,14 +43,14 @@ def prepare(observation: Observation, settings: Settings = DEFAULT) -> Ready:
     In the precision of JAX's default.  Of `settings` the radius, the width of the
     residual modes and the number of rays count.
     """
-    observation = cropped(observation, settings)
+    observation = framed(observation, settings)
     pixels = pixels_of(observation, settings)
     planes = [jnp.asarray(a, jnp.zeros(()).dtype) for a in observation[:3]]
 
     @jax.jit
     def ready(image, variance, psf, mask):
         own = Observation(image, variance, psf, mask, pixels.scale)
-        light, basis = prepared(own, settings)
+        light, basis = prepared(own, settings.mode)
         return light, basis, chi2_without_arcs(own, basis)
 
     light, basis, chi2 = ready(*planes, jnp.asarray(observation.mask))

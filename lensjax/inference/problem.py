@@ -3,7 +3,7 @@
 import math
 from typing import NamedTuple
 
-import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from lensjax import render
@@ -17,6 +17,7 @@ from lensjax.observation import Observation
 from lensjax.render import Pixels
 
 MARGIN = 0.7  # [arcsec] around what is fitted that is traced
+SIZES = (15, 21, 31, 43, 61, 85, 121)  # of PSFs [pixel]
 FINE = 0.085  # [arcsec] rays are no farther apart
 
 
@@ -44,15 +45,30 @@ def pixels_of(observation: Observation, settings: Settings = DEFAULT) -> Pixels:
     return Pixels(observation.image.shape[0], scale, math.ceil(MARGIN / scale), rays)
 
 
-def cropped(observation: Observation, settings: Settings = DEFAULT) -> Observation:
-    """The square that holds all pixels that count, about the same middle."""
-    n = observation.image.shape[0]
-    keep = math.ceil(settings.radius / float(observation.pixel_scale))
-    cut = max(0, n // 2 - keep)
+def framed(observation: Observation, settings: Settings = DEFAULT) -> Observation:
+    """The square that holds all pixels that count, the others in it masked.
+
+    The PSF is framed, or cut, to one of `SIZES`, so that few programs serve all.
+    """
+    n, scale = observation.image.shape[0], float(observation.pixel_scale)
+    cut = max(0, n // 2 - math.ceil(settings.radius / scale))
     inside = slice(cut, n - cut)
     image, variance = (a[inside, inside] for a in observation[:2])
-    mask = observation.mask[inside, inside]
-    return observation._replace(image=image, variance=variance, mask=mask)
+    mask = np.asarray(observation.mask)[inside, inside]
+    place = (np.arange(len(mask)) - (len(mask) - 1) / 2) * scale
+    far = np.hypot(place[None], place[:, None]) > settings.radius
+    psf = _of_size(np.asarray(observation.psf))
+    return Observation(image, variance, psf, mask | far[..., None], scale)
+
+
+def _of_size(psf: np.ndarray) -> np.ndarray:
+    k = psf.shape[0]
+    size = next((s for s in SIZES if s >= k), SIZES[-1])
+    if size >= k:
+        return np.pad(psf, 2 * [((size - k) // 2,) * 2] + [(0, 0)])
+    cut = (k - size) // 2
+    psf = psf[cut : k - cut, cut : k - cut]
+    return psf / psf.sum((0, 1))
 
 
 class Problem(NamedTuple):
@@ -93,25 +109,22 @@ class Problem(NamedTuple):
 
 def prepared(
     observation: Observation,
-    settings: Settings,
+    mode: float,
     arcs: Array | float = 0.0,
     near: Ellipse | None = None,
 ) -> tuple[LensLight, Basis]:
     """Fit the lens galaxy's light, and make ready what is eliminated.
 
+    mode: width of the residual modes, as in `Settings`;
     arcs: (n, n, band) [counts] that are known, and taken off where the light is fitted;
     near: an ellipse to begin with, so that fewer steps do.
     """
-    n, scale = observation.image.shape[0], observation.pixel_scale
-    place = (jnp.arange(n, dtype=observation.image.dtype) - (n - 1) / 2) * scale
-    far = jnp.hypot(place[None], place[:, None]) > settings.radius
-    observation = observation._replace(mask=observation.mask | far[..., None])
     alone = observation._replace(image=observation.image - arcs)
     if near is None:
         light = lens_light.fit(alone, lens_light.start_of(alone))
     else:
         light = lens_light.fit(alone, near, lens_light.PASSES // 2)
-    return light, _basis.of(observation, light, settings.mode)
+    return light, _basis.of(observation, light, mode)
 
 
 def chi2_without_arcs(observation: Observation, basis: Basis) -> Array:

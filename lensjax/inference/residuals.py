@@ -12,7 +12,7 @@ from lensjax import light as _light
 from lensjax.inference import basis as bases
 from lensjax.inference import scene
 from lensjax.inference.lens_model import Fit
-from lensjax.inference.problem import DEFAULT, Settings, cropped, pixels_of
+from lensjax.inference.problem import DEFAULT, Settings, framed, pixels_of
 from lensjax.observation import Observation
 from lensjax.render import Pixels, lensed
 
@@ -32,7 +32,7 @@ def explain(
     observation: Observation, fit: Fit, settings: Settings = DEFAULT
 ) -> Explained:
     """The parts of an observation by the best mode of its fit."""
-    observation = cropped(observation, settings)
+    observation = framed(observation, settings)
     pixels = pixels_of(observation, settings)
     planes = observation._replace(pixel_scale=None)
     planes = jax.tree.map(jnp.asarray, planes)
@@ -61,12 +61,9 @@ def _parts(planes, light, mode, pixels: Pixels, settings: Settings):
     n, bands = observation.image.shape[0], observation.image.shape[-1]
     lens, source = scene.parts(mode, bands)
     image = lensed(source, lens, observation.psf, pixels)
-    row = bases.flat(image) * basis.root
-    inside = bases.project_onto(basis.q, row)
-    own = (row**2).sum(-1) - (inside**2).sum(-1)
-    flux = jnp.maximum((row * basis.rest).sum(-1), 0) / (own + 1e-20)
-    rest = basis.rest - (row - bases.project(basis.q, inside)) * flux[:, None]
+    seen = bases.see(image, basis)
+    rest = basis.rest - bases.left_of(seen, basis)
     rest = jnp.moveaxis(rest.reshape(bands, n, n), 0, -1)
-    arcs = image * flux[None, None]
+    arcs = image * (seen.flux / seen.size)[None, None]
     sigma = jnp.sqrt(observation.variance)
     return observation.image - arcs - rest * sigma, arcs, rest

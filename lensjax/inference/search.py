@@ -62,13 +62,7 @@ def sectors(light: Ellipse, pixels: Pixels, dtype: Any) -> Array:
 
 def shared_gain(image: Array, basis: Basis, parts: Array) -> Array:
     """What each sector (sector,) has of the gain of an image at its best fluxes."""
-    row = bases.flat(image) * basis.root
-    row = row / (jnp.sqrt((row**2).sum(-1, keepdims=True)) + 1e-30)
-    inside = bases.project_onto(basis.q, row)
-    own = (row**2).sum(-1) - (inside**2).sum(-1) + descent.TINY
-    flux = jnp.maximum((row * basis.rest).sum(-1), 0) / own
-    # of row less what the lens light takes of it
-    left = (row - bases.project(basis.q, inside)) * flux[:, None]
+    left = bases.left_of(bases.see(image, basis), basis)
     return jnp.einsum("sp,bp->s", parts, left * (2 * basis.rest - left))
 
 

@@ -1,19 +1,16 @@
 """The table of fitted lenses: its columns, its flags, and one row of a fit."""
 
-import json
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from importlib.metadata import version
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
-from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from astropy.table import Column, Table
+from jax import Array
 
-from lensjax import __version__, parameters, sie
-from lensjax.catalogue import quality
-from lensjax.catalogue.folders import text
+from lensjax import images, parameters, sie
+from lensjax.catalogue import object_table, quality
 from lensjax.inference.candidate import HANDLED
 from lensjax.inference.lens_model import Fit
 from lensjax.inference.problem import Settings
@@ -114,8 +111,15 @@ def _number(column: str, unit: str, meaning: str) -> Parameter:
     return Parameter(column, column, unit, "", meaning)
 
 
-def numbers(fit: Fit, bands: Sequence[str], images: Any) -> dict[str, float]:
-    """Numbers of a row by column; `images` are those of `images.solve`."""
+@jax.jit
+def _images(vector: Array) -> images.Images:
+    at = [parameters.names(SPACE).index(name) for name in ("source_x", "source_y")]
+    lens = parameters.to_lens(vector, SPACE)
+    return images.solve(lens, vector[at[0]], vector[at[1]])
+
+
+def numbers(fit: Fit, bands: Sequence[str]) -> dict[str, float]:
+    """Numbers of a row by column, of a fit whose arrays are on the host."""
     row: dict[str, float] = {}
     sigma = np.sqrt(np.maximum(np.diag(fit.covariance), 0))
     for k in order():
@@ -138,18 +142,16 @@ def numbers(fit: Fit, bands: Sequence[str], images: Any) -> dict[str, float]:
         "theta_E_second_arcsec": _second(fit),
         "effective_draws": float(fit.effective),
     }
-    seen = np.isfinite(images.x)
-    row["n_images"] = float(seen.sum())
-    row["magnification"] = float(np.abs(images.magnification[seen]).sum())
-    for k in range(IMAGES):
-        # the brightest first
-        at = np.argsort(-np.where(seen, np.abs(images.magnification), -1))[k]
-        here = seen[at]
-        for name in ("x", "y"):
-            value = float(getattr(images, name)[at]) if here else np.nan
-            row[f"image{k + 1}_{name}_arcsec"] = value
-        value = float(images.magnification[at]) if here else np.nan
-        row[f"image{k + 1}_magnification"] = value
+    best = fit.modes[0] if np.isfinite(fit.modes[0]).all() else 0 * fit.median
+    found = jax.tree.map(np.asarray, _images(jnp.nan_to_num(best)))
+    size = np.where(found.valid, np.abs(found.magnification), 0)
+    row["n_images"], row["magnification"] = float(found.valid.sum()), float(size.sum())
+    for k, at in enumerate(np.argsort(-size)[:IMAGES], 1):  # the brightest first
+        values = found.x[at], found.y[at], found.magnification[at]
+        names = ("x_arcsec", "y_arcsec", "magnification")
+        for name, value in zip(names, values, strict=True):
+            here = float(value) if found.valid[at] else np.nan
+            row[f"image{k}_{name}"] = here
     for band, flux in zip(bands, fit.flux[0], strict=True):
         row[f"source_flux_{band.lower()}"] = float(flux)
     return row
@@ -236,44 +238,21 @@ def made(
         words = [origin.get(plane, "") for origin in origins]
         table[f"{plane}_from"] = Column(words, dtype=object)
         table[f"{plane}_from"].description = "file, survey or none"
-    told = [{f: text(m) for f, m in row.items()} for row in flags]
-    words = {
-        "flags": [",".join(sorted(row)) for row in flags],
-        "message": [
-            "; ".join(f"{f}: {m}" for f, m in sorted(row.items())) for row in told
-        ],
-        "file": [text(path) for path in paths],
-    }
-    for name, column in words.items():
-        table[name] = Column(column, dtype=object)
-    table["flags"].description = "comma-joined, empty when all is well"
-    table.meta = {
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {"lensjax": __version__}
-        | {name: version(name) for name in ("jax", "numpy", "astropy")},
-        "fit": json.loads(json.dumps(about, default=str)),
-        "rows": len(ids),
-        "flags": dict(sorted(Counter(f for row in flags for f in row).items())),
-    }
+    object_table.add_words(table, flags, paths)
+    table.meta = object_table.meta(flags, fit=about)
     return table
 
 
-def is_fatal(flags: Mapping[str, str]) -> bool:
+def is_fatal(flags: Iterable[str]) -> bool:
     """Whether a row has no model."""
     return any(flag not in WARNING for flag in flags)
 
 
 def summary(table: Table) -> str:
     """Say in a few lines how many rows have a model, and how many each flag."""
-    flags = [f.split(",") if f else [] for f in table["flags"]]
-    without = sum(is_fatal(dict.fromkeys(f, "")) for f in flags)
-    clean = sum(not f for f in flags)
-    head = (
-        f"{len(table)} cutouts: {len(table) - without} fitted, {clean} without a flag"
-    )
-    lines = [f"{head}, {without} not fitted"]
-    counts = Counter(f for row in flags for f in row)
-    for flag, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
-        kind = "warning" if flag in WARNING else "no model"
-        lines.append(f"  {n:>7}  {flag:<16} {kind:<10} {(FATAL | WARNING)[flag]}")
-    return "\n".join(lines)
+    flags = object_table.flags_of(table)
+    without, clean = sum(map(is_fatal, flags)), sum(not row for row in flags)
+    head = f"{len(table)} cutouts: {len(table) - without} fitted, {without} not"
+    meaning = FATAL | WARNING
+    lines = object_table.counted(table.meta["flags"], meaning, WARNING, "no model")
+    return "\n".join([f"{head}; {clean} without a flag", *lines])

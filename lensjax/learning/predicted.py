@@ -1,17 +1,12 @@
 """The table of predicted lenses: its columns, its flags, and what is no lens."""
 
-import json
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
-from importlib.metadata import version
 
 import numpy as np
 from astropy.table import Column, Table
 
-from lensjax import __version__, parameters, sie
-from lensjax.catalogue import quality
-from lensjax.catalogue.folders import text
+from lensjax import parameters, sie
+from lensjax.catalogue import object_table, quality
 from lensjax.parameters import WITHOUT_SHEAR, Parameter, Space
 from lensjax.survey import Survey
 
@@ -50,20 +45,17 @@ def is_fatal(flags: Iterable[str]) -> bool:
 
 def without(table: Table) -> int:
     """Number of rows that have no prediction."""
-    return sum(is_fatal(f.split(",") if f else ()) for f in table["flags"])
+    return sum(map(is_fatal, object_table.flags_of(table)))
 
 
 def summary(table: Table) -> str:
     """Say in a few lines how many rows have a prediction, and how many each flag."""
-    counts, missing = table.meta["flags"], without(table)
-    lines = [
-        f"{len(table)} cutouts: {len(table) - missing} predicted, {missing} without"
-    ]
-    for flag, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
-        kind = "warning" if flag in WARNING else "no prediction"
-        meaning = (FATAL | WARNING).get(flag, "")
-        lines.append(f"  {n:>7}  {flag:<24} {kind:<14} {meaning}")
-    return "\n".join(lines)
+    missing = without(table)
+    head = f"{len(table)} cutouts: {len(table) - missing} predicted, {missing} without"
+    counts = table.meta["flags"]
+    meaning = FATAL | WARNING
+    lines = object_table.counted(counts, meaning, WARNING, "no prediction")
+    return "\n".join([head, *lines])
 
 
 def check(
@@ -121,31 +113,11 @@ def made(
 ) -> Table:
     """The table; arrays and flags as `check` leaves them, `model` for its meta."""
     others = [p for p in space if p not in WITHOUT_SHEAR]
-    # object columns: a million messages of fixed width would be gigabytes
-    words = {
-        "flags": [",".join(sorted(row)) for row in flags],
-        "message": [
-            text("; ".join(f"{f}: {m}" for f, m in sorted(row.items())))
-            for row in flags
-        ],
-        "file": [text(path) for path in paths],
-    }
     table = Table()
     table["id"] = Column(ids, dtype=object)
     for p in (*FIRST, *others, *DERIVED):
         column = values[p.name].astype(np.float32)
         table[p.column] = Column(column, unit=p.unit or None, description=p.meaning)
-    for name, column in words.items():
-        table[name] = Column(column, dtype=object)
-    table["flags"].description = "comma-joined, empty when all is well"
-    table.meta = {
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {"lensjax": __version__}
-        | {name: version(name) for name in ("jax", "numpy", "astropy")},
-        # plain JSON: what went in comes back the same from any reader
-        "model": json.loads(json.dumps(model, default=str)),
-        "survey": json.loads(json.dumps(survey._asdict(), default=str)),
-        "rows": len(ids),
-        "flags": dict(sorted(Counter(f for row in flags for f in row).items())),
-    }
+    object_table.add_words(table, flags, paths)
+    table.meta = object_table.meta(flags, model=model, survey=survey._asdict())
     return table
