@@ -204,7 +204,7 @@ def test_a_table_gives_priors_and_fits_holds_it(folder, tmp_path):
 
 def test_a_coolest_template_has_the_posterior_in_its_own_numbers():
     rng = np.random.default_rng(0)
-    middle = np.array([0.1, -0.05, -0.2, 0.001, 1.2, 0.03, -0.02])
+    middle = np.array([0.1, -0.05, 0.2, 0.001, 1.2, 0.03, -0.02])
     draws = middle + 0.01 * rng.normal(size=(400, 7))
     weight = rng.uniform(size=400)
     found = coolest.template(draws, weight, z_lens=0.4)
@@ -222,7 +222,7 @@ def test_a_coolest_template_has_the_posterior_in_its_own_numbers():
         expected = values[order][np.searchsorted(share, [0.16, 0.5, 0.84])]
         keys = ("percentile_16th", "median", "percentile_84th")
         np.testing.assert_allclose([got[name][k] for k in keys], expected, atol=1e-3)
-    # the major axis is along y, at the seam of COOLEST's angles: 0 east of north
+    # the major axis is along x, at the seam of COOLEST's angles: 90 and -90 degrees
     assert got["phi"]["percentile_84th"] - got["phi"]["percentile_16th"] < 5
     assert (
         galaxy["redshift"] == 0.4 and "phi_ext" in field["mass_model"][0]["parameters"]
