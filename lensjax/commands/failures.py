@@ -1,6 +1,7 @@
 """What may go wrong with a machine, in one line that says what to do."""
 
 import errno
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 import jax
@@ -18,6 +19,11 @@ def in_one_line(error: Exception, settings: Any) -> str | None:
         isinstance(error, jax.errors.JaxRuntimeError) and _OUT_OF_MEMORY in str(error)
     ):
         return f"out of memory: {_smaller(settings)}"
+    if isinstance(error, BrokenProcessPool):
+        return (
+            "a process that helps was killed, for want of memory perhaps: give the same"
+            " command again with workers=1; what was done before is kept"
+        )
     if isinstance(error, OSError) and error.errno is not None:
         where = f"{error.filename}: " if error.filename else ""
         what = _DISK.get(error.errno)

@@ -7,10 +7,11 @@ a page of pictures.  What is wrong with a file stands in its flags.  A run that 
 ended goes on where it was when the same command is given again.
 """
 
+import functools
+import os
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,23 +19,32 @@ import jax
 import numpy as np
 from astropy.table import Table
 
-from lensjax import inference, parameters
+from lensjax import inference
 from lensjax import survey as surveys
 from lensjax.catalogue import folders
-from lensjax.commands import config, fit_page, fit_parts, places, progress
+from lensjax.commands import (
+    compiled,
+    config,
+    fit_inputs,
+    fit_page,
+    fit_parts,
+    places,
+    progress,
+)
 from lensjax.commands.fit_parts import Parts, Row
 from lensjax.commands.settings.fit import FitConfig
 from lensjax.commands.signals import stop_on_signals
 from lensjax.inference import candidate, table
 from lensjax.inference.candidate import Candidate
+from lensjax.inference.images_of import Known
 from lensjax.inference.lens_model import Fit
 from lensjax.inference.problem import Settings
 from lensjax.inference.scene import Priors
-from lensjax.storage import parquet, tables
+from lensjax.storage import processes, tables
 from lensjax.survey import Survey
 
 FEW = 50  # cutouts: so many get pictures unasked
-LEAST_SIGMA = 0.03  # of ln theta_E: no start is trusted more
+LEAST = 8  # cutouts a process: fewer are not worth its start
 
 
 class Task(NamedTuple):
@@ -45,7 +55,9 @@ class Task(NamedTuple):
     survey: Survey | None  # None: by each file's bands
     settings: Settings
     priors: dict[str, Priors]  # by id, "" for the others
+    known: dict[str, Known]  # by id
     seed: int
+    sampler: str  # one of `settings.fit.SAMPLERS`
 
 
 def run(settings: FitConfig) -> int:
@@ -60,8 +72,9 @@ def run(settings: FitConfig) -> int:
     pictures = settings.pictures == "true"
     pictures |= settings.pictures == "auto" and len(task.paths) <= FEW
     parts = Parts(out, fit_parts.identity(task))
+    folder = fit_page.folder(out) if pictures else None
     with stop_on_signals():
-        rows = fitted(task, parts, fit_page.folder(out) if pictures else None)
+        rows = fitted(task, parts, folder, workers_of(settings.workers))
     done = finished(task, rows)
     write(done, rows, task, settings, pictures)
     shutil.rmtree(parts.folder, ignore_errors=True)
@@ -88,12 +101,16 @@ def task_of(settings: FitConfig) -> Task:
             starts=settings.starts,
             rounds=settings.rounds,
             draws=settings.draws,
+            chains=settings.chains,
+            warmup=settings.warmup,
             temperature=settings.temperature,
             most_gain=settings.most_gain,
             radius=settings.radius,
         ),
-        {"": usual} | started(settings.start, set(ids), usual),
+        {"": usual} | fit_inputs.started(settings.start, set(ids), usual),
+        fit_inputs.known(settings.redshifts, set(ids)),
         settings.seed,
+        settings.sampler,
     )
 
 
@@ -112,43 +129,7 @@ def survey_of(name: str) -> Survey | None:
         ) from error
 
 
-def started(path: str | None, ids: set[str], usual: Priors) -> dict[str, Priors]:
-    """Priors of theta_E, by id, from a table of predictions or fits."""
-    if path is None:
-        return {}
-    try:
-        formats = {".parquet": None, ".csv": "ascii.csv", ".fits": "fits"}
-        suffix = Path(path).suffix
-        if suffix not in formats:
-            raise ValueError(f"{path} must end in {', '.join(formats)}")
-        if suffix == ".parquet":
-            found = parquet.read(path)
-        else:
-            found = Table.read(path, format=formats[suffix])
-        column = parameters.THETA_E.column
-        if missing := [c for c in ("id", column) if c not in found.colnames]:
-            raise ValueError(f"{path} has no column {missing[0]}")
-    except (ValueError, OSError) as error:
-        text = str(error)
-        raise config.ConfigError(
-            f"start: {text if path in text else f'{path}: {text}'}"
-        ) from error
-    priors = {}
-    for row in found:
-        theta = float(row[column])
-        if not (np.isfinite(theta) and theta > 0):
-            continue
-        width = usual.ln_theta_E[1]
-        if f"{column}_sigma" in found.colnames:
-            width = max(float(row[f"{column}_sigma"]) / theta, LEAST_SIGMA)
-        prior = usual._replace(ln_theta_E=(float(np.log(theta)), width))
-        priors[str(row["id"])] = prior
-    if not ids & set(priors):
-        raise config.ConfigError(f"start: {path} has none of the cutouts' ids")
-    return priors
-
-
-def fitted(task: Task, parts: Parts, pictures: Path | None) -> list[Row]:
+def fitted(task: Task, parts: Parts, pictures: Path | None, workers: int) -> list[Row]:
     """All rows, those of former runs read, the others made and kept as they come."""
     size = fit_parts.SIZE
     blocks = [range(k, min(k + size, len(task.paths)))
@@ -158,44 +139,64 @@ def fitted(task: Task, parts: Parts, pictures: Path | None) -> list[Row]:
     before = len(task.paths) - len(left)
     if before:
         progress.say(f"{before:,} cutouts were fitted before: going on from there")
+    workers = min(workers, max(1, len(left) // LEAST))
     with progress.track("fitting", len(task.paths), "cutouts") as update:
-        update(before)
+        done = before
+        update(done)
         held: list[Row] = []
-        for done, (i, row) in enumerate(made(task, left, pictures), before + 1):
+        one = functools.partial(made, task, pictures)
+        rows = processes.ordered(
+            one, left, workers, idle=lambda: update(done), begin=compiled.keep
+        )
+        for i, row in zip(left, rows, strict=True):
             held.append(row)
             k = i // size
             if i == blocks[k][-1]:
                 parts.write(k, held)
                 kept[k], held = held, []
+            done += 1
             update(done)
     return [row for k in range(len(blocks)) for row in kept[k]]
 
 
-def made(
-    task: Task, left: list[int], pictures: Path | None
-) -> Iterator[tuple[int, Row]]:
-    """Rows of the cutouts of numbers `left`, as they come."""
-    for i in left:
-        found, fit = candidate.read(task.paths[i], task.survey), None
-        priors = task.priors.get(task.ids[i], task.priors[""])
-        if found.observation is not None:
-            fit = inference.fit(found.observation, task.settings, priors, task.seed)
-            fit = jax.tree.map(np.asarray, fit)
-        row = row_of(found, fit, task.settings, priors)
-        if pictures is not None and fit is not None and not table.is_fatal(row.flags):
-            fit_page.draw(pictures, task.ids[i], found, fit, row, task.settings)
-        yield i, row
+def workers_of(asked: int) -> int:
+    """How many processes fit: those asked for, or one a core; one on a GPU."""
+    if jax.default_backend() != "cpu":
+        return 1  # they would share its memory
+    return asked or len(os.sched_getaffinity(0))
+
+
+def made(task: Task, pictures: Path | None, i: int) -> Row:
+    """The row, and the picture, of the cutout of number i."""
+    found, fit = candidate.read(task.paths[i], task.survey), None
+    priors = task.priors.get(task.ids[i], task.priors[""])
+    if found.observation is not None:
+        with_these = found.observation, task.settings, priors, task.seed
+        fit = inference.fit(*with_these)
+        few = not fit.effective >= table.FEW
+        if task.sampler == "hmc" or (task.sampler == "auto" and few):
+            fit = inference.sample(fit, *with_these)
+        fit = jax.tree.map(np.asarray, fit)
+    known = task.known.get(task.ids[i], table.UNKNOWN)
+    row = row_of(found, fit, task.settings, priors, known)
+    if pictures is not None and fit is not None and not table.is_fatal(row.flags):
+        fit_page.draw(pictures, task.ids[i], found, fit, row, task.settings)
+    return row
 
 
 def row_of(
-    found: Candidate, fit: Fit | None, settings: Settings, priors: Priors
+    found: Candidate,
+    fit: Fit | None,
+    settings: Settings,
+    priors: Priors,
+    known: Known = table.UNKNOWN,
 ) -> Row:
     """What a table has of one cutout."""
     flags, numbers, draws = dict(found.flags), {}, None
     origin = {} if found.origin is None else found.origin._asdict()
     origin["noise"] = origin.pop("variance", "")
     if fit is not None:
-        numbers = table.numbers(fit, found.survey.bands)
+        numbers = table.numbers(fit, found.survey.bands, known)
         flags |= table.judged(numbers, settings)
         for plane in ("psf", "noise"):
             if "survey" in origin[plane]:
@@ -224,6 +225,7 @@ def finished(task: Task, rows: list[Row]) -> Table:
         "own_priors": len(task.priors) - 1,
         "survey": "auto" if task.survey is None else task.survey._asdict(),
         "seed": task.seed,
+        "sampler": task.sampler,
     }
     numbers, origins = [r.numbers for r in rows], [r.origin for r in rows]
     return table.made(task.ids, task.paths, numbers, flags, origins, bands, about)

@@ -45,7 +45,10 @@ def identity(task: Any) -> str:
         "survey": task.survey and list(task.survey),
         "settings": list(task.settings),
         "priors": {name: list(prior) for name, prior in task.priors.items()},
+        # as text: nan is no JSON
+        "known": {name: str(tuple(known)) for name, known in task.known.items()},
         "seed": task.seed,
+        "sampler": task.sampler,
     }
     return sealed.digest_of(json.loads(json.dumps(about)))
 

@@ -1,13 +1,14 @@
 """From an observation to a lens model with errors; `fit` is where to begin."""
 
 from lensjax import _lazy
+from lensjax.inference.hmc import sample
 from lensjax.inference.lens_model import Fit, fit
 from lensjax.inference.likelihood import log_likelihood, prepare
 from lensjax.inference.problem import Settings
 from lensjax.inference.scene import NAMES, SPACE, Priors
 
 __getattr__, __dir__, _ = _lazy.attach(
-    __name__, ("candidate", "coolest", "residuals", "table")
+    __name__, ("candidate", "coolest", "images_of", "residuals", "table")
 )
 __all__ = [
     "NAMES",
@@ -18,4 +19,5 @@ __all__ = [
     "fit",
     "log_likelihood",
     "prepare",
+    "sample",
 ]

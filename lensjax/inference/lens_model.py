@@ -53,10 +53,13 @@ class Fit(NamedTuple):
     lone: Array  # (mode,) largest share of the gain within a sixth of the circle
     flux: Array  # (mode, band) of the source [counts]
     chi2: Array  # (mode,) reduced, over all pixels that count
-    effective: Array  # () equal draws that the weighted ones are worth
-    draws: Array  # (mode * draw, 13)
-    weight: Array  # (mode * draw,) of each, sum 1
+    effective: Array  # () equal draws that those are worth
+    draws: Array  # (draws of all modes, 13)
+    weight: Array  # (draws of all modes,) of each, sum 1
     light: LensLight
+    temperature: Array  # () chi2 was divided by it
+    r_hat: Array  # () of chains, nan where there are none; as below in `hmc`
+    divergences: Array  # () likewise
 
 
 def fit(
@@ -176,14 +179,13 @@ def _fit(planes, pixels, settings, priors, key) -> Fit:
 
     places = jnp.where(jnp.isfinite(draws.u), draws.u, modes.u[0][None, None])
     physical = scene.physical(places, ellipse).reshape(-1, u.shape[-1])
-    low, middle, high = posterior.quantiles(physical, weight, (0.16, 0.5, 0.84))
-    about = physical - (weight @ physical)[None]
     rest = chi2_without_arcs(observation, basis) - modes.at.gain
-    return Fit(
-        median=middle,
-        p16=low,
-        p84=high,
-        covariance=jnp.einsum("s,si,sj->ij", weight, about, about),
+    nan = jnp.full((), jnp.nan, u.dtype)
+    found = Fit(
+        median=nan,
+        p16=nan,
+        p84=nan,
+        covariance=nan,
         modes=scene.physical(modes.u, ellipse),
         probability=probability,
         gain=modes.at.gain,
@@ -195,6 +197,24 @@ def _fit(planes, pixels, settings, priors, key) -> Fit:
         draws=physical,
         weight=weight,
         light=light,
+        temperature=problem.temperature,
+        r_hat=nan,
+        divergences=nan,
+    )
+    return described(physical, weight, found)
+
+
+def described(draws: Array, weight: Array, fit: Fit) -> Fit:
+    """A fit with these draws (draw, 13), and median, range and covariance of theirs."""
+    low, middle, high = posterior.quantiles(draws, weight, (0.16, 0.5, 0.84))
+    about = draws - (weight @ draws)[None]
+    return fit._replace(
+        median=middle,
+        p16=low,
+        p84=high,
+        covariance=jnp.einsum("s,si,sj->ij", weight, about, about),
+        draws=draws,
+        weight=weight,
     )
 
 

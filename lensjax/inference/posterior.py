@@ -33,12 +33,7 @@ def of_mode(
 ) -> Draws:
     """Draw from a mode; `cost` is minus the log of the posterior at u (k,)."""
     k = mode.u.shape[0]
-    # LAPACK may never come back from a matrix with NaN
-    sound = jnp.isfinite(mode.at.hessian).all()
-    hessian = jnp.where(sound, mode.at.hessian, jnp.eye(k, dtype=mode.u.dtype))
-    # a Hessian that is not positive has a direction without a hold: a unit wide
-    values, vectors = jnp.linalg.eigh(hessian)
-    root = vectors / jnp.sqrt(jnp.maximum(values, 1.0))[None]
+    root = root_of(mode.at.hessian)
     normal, chi = jax.random.split(key)
     z = jax.random.normal(normal, (number, k), mode.u.dtype)
     stretch = FREEDOM / (2 * jax.random.gamma(chi, FREEDOM / 2, (number,), z.dtype))
@@ -47,11 +42,24 @@ def of_mode(
     log_norm = gammaln((FREEDOM + k) / 2) - gammaln(FREEDOM / 2)
     log_norm = log_norm - k / 2 * jnp.log(FREEDOM * jnp.pi)
     log_q = log_norm - (FREEDOM + k) / 2 * jnp.log1p((t**2).sum(-1) / FREEDOM)
-    log_q = log_q + 0.5 * jnp.log(jnp.maximum(values, 1.0)).sum()
+    log_q = log_q - jnp.log((root**2).sum(0)).sum() / 2
     value = jax.lax.map(cost, u, batch_size=8)
     log_weight = jnp.where(jnp.isfinite(value), -value, -jnp.inf) - log_q
     total = jax.nn.logsumexp(log_weight)
     return Draws(u, log_weight - total, total - math.log(number))
+
+
+def root_of(hessian: Array) -> Array:
+    """The square root (k, k) of a Hessian's inverse, an axis of the ellipsoid a column.
+
+    A direction without a hold, along which the Hessian is less than one, is a unit
+    wide.
+    """
+    # LAPACK may never come back from a matrix with NaN
+    sound = jnp.isfinite(hessian).all()
+    hessian = jnp.where(sound, hessian, jnp.eye(len(hessian), dtype=hessian.dtype))
+    values, vectors = jnp.linalg.eigh(hessian)
+    return vectors / jnp.sqrt(jnp.maximum(values, 1.0))[None]
 
 
 def distinct(modes: State) -> Array:

@@ -27,7 +27,9 @@ class Settings(NamedTuple):
     starts: int = 4
     steps: int = 10
     rounds: int = 2  # from the second on the light is fitted without the arcs
-    draws: int = 64  # of each mode
+    draws: int = 64  # of each mode; of each chain where there are some
+    chains: int = 4  # of each mode, of Hamiltonian Monte Carlo
+    warmup: int = 60  # steps of each chain before its draws
     temperature: float = 1.0  # chi2 is divided by it, and by what `most_gain` says
     most_gain: float = 1000.0  # models are not exact: no arcs tell more than this
     mode: float = _basis.MODE  # of the lens's light: width of its residual modes

@@ -64,6 +64,19 @@ def physical(u: Array, light: Ellipse) -> Array:
     return jnp.stack(out, -1)
 
 
+def unconstrained(vector: Array, light: Ellipse) -> Array:
+    """The inverse of `physical`; not finite on the edges of what is allowed."""
+    (x, y, ex, ey, theta, g1, g2, sx, sy, radius, n, c, d) = jnp.moveaxis(vector, -1, 0)
+    index = (n - INDEX[0]) / (INDEX[1] - INDEX[0])
+    mass = out_of_disk((x - light.x) / REACH, (y - light.y) / REACH)
+    shear = out_of_disk(g1 / SHEAR, g2 / SHEAR)
+    out = (jnp.log(theta), *out_of_disk(ex, ey), *(REACH * v for v in mass),
+           *(SHEAR * v for v in shear), (sx - x) / theta, (sy - y) / theta,
+           jnp.log(radius), jnp.log(index / (1 - index)),
+           *out_of_disk(c, d))  # fmt: skip
+    return jnp.stack(out, -1)
+
+
 def parts(vector: Array, bands: int) -> tuple[Lens, Sersic]:
     """Lens and source of unit flux in each band, of numbers (13,) as in `SPACE`."""
     x, y, radius, n, ex, ey = vector[len(parameters.WITH_SHEAR) :]

@@ -4,14 +4,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from astropy.table import Column, Table
-from jax import Array
 
-from lensjax import images, parameters, sie
+from lensjax import parameters, sie
 from lensjax.catalogue import object_table, quality
+from lensjax.inference import images_of
 from lensjax.inference.candidate import HANDLED
+from lensjax.inference.images_of import Known
 from lensjax.inference.lens_model import Fit
 from lensjax.inference.problem import Settings
 from lensjax.inference.scene import SPACE, Priors
@@ -31,6 +31,7 @@ WARNING = (
         "one_object": "nearly all that tells theta_E is on one side: a neighbour?",
         "far_from_prior": "mass, shear or source are unlike what lenses have",
         "poor_fit": "pixels are off the model by more than the noise",
+        "chains_disagree": "chains of the sampler have not found the same posterior",
         "few_draws": "draws are few, so errors are rough, and rather too small",
         "not_lensed": "the model's source has a single image",
         "psf_assumed": "no PSF in the file: the survey's seeing",
@@ -47,9 +48,12 @@ LONE = 0.95  # of the gain from one side
 FAR = 60.0  # of the priors' sum of squares, which has 13 terms
 POOR = 2.5  # reduced chi2
 FEW = 5.0  # draws
+APART = 1.1  # R-hat
 
 LENS = SPACE[: len(parameters.WITH_SHEAR)]
 IMAGES = 4  # that a row has room for
+UNKNOWN = Known()
+DOUBLE = ("ra_deg", "dec_deg", *(f"image{k}_mjd" for k in range(1, IMAGES + 1)))
 
 
 def order() -> list[int]:
@@ -86,16 +90,26 @@ def columns(bands: Sequence[str]) -> list[Parameter]:
         _number("n_modes", "", "models that are likely"),
         _number("probability", "", "of the best of them"),
         _number("theta_E_second_arcsec", "arcsec", "of the second, NaN without"),
-        _number("effective_draws", "", "equal draws that the weighted are worth"),
-        _number("n_images", "", "of the source's centre, in the best model"),
+        _number("effective_draws", "", "equal ones that the draws are worth"),
+        _number("r_hat", "", "of the sampler's chains, NaN where there are none"),
+        _number("divergences", "", "of trajectories, likewise"),
+        _number("temperature", "", "chi2 was divided by it"),
+        _number("n_images", "", "of the source's centre, or of what was seen"),
+        _number("n_images_share", "", "probability of that number"),
         _number("magnification", "", "of all images of a point there"),
+        _number("magnification_sigma", "", "half of its 16 to 84 %"),
     ]
     for k in range(1, IMAGES + 1):
-        found += [
-            _number(f"image{k}_x_arcsec", "arcsec", "an image of the source's centre"),
-            _number(f"image{k}_y_arcsec", "arcsec", "likewise"),
-            _number(f"image{k}_magnification", "", "signed"),
-        ]
+        which = f"image {k} in the order of arrival"
+        for name, unit in (("x", "arcsec"), ("y", "arcsec"), ("magnification", "")):
+            column = f"image{k}_{name}" + (f"_{unit}" if unit else "")
+            found.append(_number(column, unit, f"{which}: median"))
+            found.append(_number(f"{column}_sigma", unit, "half of its 16 to 84 %"))
+        column = f"image{k}_delay_days"
+        found.append(_number(column, "d", f"{which}: after the first, or the one seen"))
+        found.append(_number(f"{column}_p16", "d", "16 %"))
+        found.append(_number(f"{column}_p84", "d", "84 %"))
+        found.append(_number(f"image{k}_mjd", "d", "when it comes, by the median"))
     for band in bands:
         found.append(
             _number(f"source_flux_{band.lower()}", "ct", "of the source, unlensed")
@@ -111,14 +125,7 @@ def _number(column: str, unit: str, meaning: str) -> Parameter:
     return Parameter(column, column, unit, "", meaning)
 
 
-@jax.jit
-def _images(vector: Array) -> images.Images:
-    at = [parameters.names(SPACE).index(name) for name in ("source_x", "source_y")]
-    lens = parameters.to_lens(vector, SPACE)
-    return images.solve(lens, vector[at[0]], vector[at[1]])
-
-
-def numbers(fit: Fit, bands: Sequence[str]) -> dict[str, float]:
+def numbers(fit: Fit, bands: Sequence[str], known: Known = UNKNOWN) -> dict[str, float]:
     """Numbers of a row by column, of a fit whose arrays are on the host."""
     row: dict[str, float] = {}
     sigma = np.sqrt(np.maximum(np.diag(fit.covariance), 0))
@@ -141,19 +148,43 @@ def numbers(fit: Fit, bands: Sequence[str]) -> dict[str, float]:
         "probability": float(fit.probability[0]),
         "theta_E_second_arcsec": _second(fit),
         "effective_draws": float(fit.effective),
+        "r_hat": float(fit.r_hat),
+        "divergences": float(fit.divergences),
+        "temperature": float(fit.temperature),
     }
-    best = fit.modes[0] if np.isfinite(fit.modes[0]).all() else 0 * fit.median
-    found = jax.tree.map(np.asarray, _images(jnp.nan_to_num(best)))
-    size = np.where(found.valid, np.abs(found.magnification), 0)
-    row["n_images"], row["magnification"] = float(found.valid.sum()), float(size.sum())
-    for k, at in enumerate(np.argsort(-size)[:IMAGES], 1):  # the brightest first
-        values = found.x[at], found.y[at], found.magnification[at]
-        names = ("x_arcsec", "y_arcsec", "magnification")
-        for name, value in zip(names, values, strict=True):
-            here = float(value) if found.valid[at] else np.nan
-            row[f"image{k}_{name}"] = here
     for band, flux in zip(bands, fit.flux[0], strict=True):
         row[f"source_flux_{band.lower()}"] = float(flux)
+    return row | pictured(fit, known)
+
+
+def pictured(fit: Fit, known: Known) -> dict[str, float]:
+    """Images of the source, or of what was seen, by column."""
+    if not np.isfinite(fit.median).all():
+        return {"n_images": float("nan")}
+    found = jax.tree.map(np.asarray, images_of.predict(fit.draws, fit.weight, known))
+
+    def half(values):
+        return float(values[2] - values[0]) / 2
+
+    row = {
+        "n_images": float(found.number),
+        "n_images_share": float(found.share),
+        "magnification": float(found.total[1]),
+        "magnification_sigma": half(found.total),
+    }
+    for k in range(IMAGES):
+        column = f"image{k + 1}"
+        for name, values in (
+            ("x_arcsec", found.x),
+            ("y_arcsec", found.y),
+            ("magnification", found.magnification),
+        ):
+            row[f"{column}_{name}"] = float(values[1, k])
+            row[f"{column}_{name}_sigma"] = half(values[:, k])
+        low, middle, high = (float(v) for v in found.delay[:, k])
+        row[f"{column}_delay_days"] = middle
+        row[f"{column}_delay_days_p16"], row[f"{column}_delay_days_p84"] = low, high
+        row[f"{column}_mjd"] = known.seen_mjd + middle
     return row
 
 
@@ -191,6 +222,8 @@ def judged(row: Mapping[str, float], settings: Settings) -> dict[str, str]:
         flags["poor_fit"] = f"reduced chi2 {row['chi2']:.2f}"
     if row["effective_draws"] < FEW:
         flags["few_draws"] = f"worth {row['effective_draws']:.1f} equal ones"
+    if row["r_hat"] > APART:
+        flags["chains_disagree"] = f"R-hat {row['r_hat']:.2f}: warmup, draws larger"
     if row["n_images"] < 2:
         flags["not_lensed"] = "the source lies where there is one image only"
     return flags
@@ -229,9 +262,8 @@ def made(
     table = Table()
     table["id"] = Column(list(ids), dtype=object)
     for p in columns(bands):
-        values = np.array([row.get(p.column, np.nan) for row in rows], np.float32)
-        if p.column in ("ra_deg", "dec_deg"):
-            values = np.array([row.get(p.column, np.nan) for row in rows], float)
+        kind = np.float64 if p.column in DOUBLE else np.float32
+        values = np.array([row.get(p.column, np.nan) for row in rows], kind)
         unit = p.unit or None
         table[p.column] = Column(values, unit=unit, description=p.meaning)
     for plane in ("psf", "noise", "mask"):

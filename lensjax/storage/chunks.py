@@ -6,13 +6,10 @@ SHA-256 of both.  A part whose sums do not agree counts as absent and is made ag
 """
 
 import json
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, wait
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import islice
-from multiprocessing import get_context
 from pathlib import Path
-from signal import SIG_BLOCK, SIG_SETMASK, SIGINT, pthread_sigmask
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +17,6 @@ import numpy as np
 from lensjax.storage import atomic, processes, sealed
 
 CHUNK = 4  # objects that a process reads before it answers
-PATIENCE = 0.2  # [s] between two looks at whether a process has answered
 
 Arrays = dict[str, np.ndarray]
 
@@ -80,7 +76,8 @@ def make(
             progress(done)
     left = [number for number in range(len(spans)) if number not in made]
     items = [item for number in left for item in task.items[spans[number]]]
-    reading = _read_ahead(task.read, items, workers, lambda: progress(done))
+    read = partial(_safely, task.read)
+    reading = processes.ordered(read, items, workers, CHUNK, lambda: progress(done))
     try:
         for number in left:
             found = []
@@ -164,57 +161,6 @@ def _part(path: Path, manifest: Mapping[str, Any]) -> Part:
 
 
 # --- reading --------------------------------------------------------------------------
-
-
-def _read_ahead(
-    read: Callable[[Any], Found],
-    items: Sequence[Any],
-    workers: int,
-    idle: Callable[[], None],
-) -> Iterator[Found]:
-    """What comes of each item, in their order, whatever the number of processes."""
-    chunks = [items[k : k + CHUNK] for k in range(0, len(items), CHUNK)]
-    workers = min(workers, len(chunks))
-    if workers <= 1:
-        yield from (_safely(read, item) for item in items)
-        return
-    # spawned: a forked process would inherit JAX's threads' locks
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), _start, (read,))
-    waiting, left = deque(), iter(chunks)
-    try:
-        while True:
-            for chunk in islice(left, 8 * workers - len(waiting)):
-                waiting.append(_submit(pool, chunk))
-            if not waiting:
-                break
-            while not wait([waiting[0]], PATIENCE).done:
-                idle()
-            yield from waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _submit(pool: ProcessPoolExecutor, chunk: Sequence[Any]) -> Future:
-    # starts processes, which inherit that SIGINT waits: it is for this one to judge
-    before = pthread_sigmask(SIG_BLOCK, {SIGINT})
-    try:
-        return pool.submit(_work, chunk)
-    finally:
-        pthread_sigmask(SIG_SETMASK, before)
-
-
-_reader: Callable[[Any], Found]  # of a reading process
-
-
-def _start(read: Callable[[Any], Found]) -> None:
-    """Make this a reading process, that ends with the one that started it."""
-    global _reader
-    _reader = read
-    processes.follow_parent()
-
-
-def _work(items: Sequence[Any]) -> list[Found]:
-    return [_safely(_reader, item) for item in items]
 
 
 def _safely(read: Callable[[Any], Found], item: Any) -> Found:

@@ -1,9 +1,18 @@
-"""Processes that read files: they never outlive the one that started them."""
+"""Work by several processes: in order, and none outlives the one that started it."""
 
 import os
 import signal
-from multiprocessing import parent_process
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, wait
+from itertools import islice
+from multiprocessing import get_context, parent_process
+from signal import SIG_BLOCK, SIG_SETMASK, SIGINT, pthread_sigmask
 from threading import Thread
+from typing import Any
+
+PATIENCE = 0.2  # [s] between two looks at whether a process has answered
+AHEAD = 8  # chunks a process that wait for it, so that none is ever idle
 
 
 def follow_parent() -> None:
@@ -14,6 +23,73 @@ def follow_parent() -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _nothing() -> None:
+    pass  # by name: a process that is spawned is sent it
+
+
+def ordered(
+    work: Callable[[Any], Any],
+    items: Sequence[Any],
+    workers: int,
+    chunk: int = 1,
+    idle: Callable[[], None] = _nothing,
+    begin: Callable[[], None] = _nothing,
+) -> Iterator[Any]:
+    """What `work` makes of each item, in their order, whatever the number of processes.
+
+    Items are sent `chunk` at a time.  `idle` is called several times a second while
+    there is nothing to give; what it raises ends the work.  `begin` is what a process
+    that helps does first.  With one process, or one chunk, all is done in this one.
+
+    Raises
+    ------
+    concurrent.futures.process.BrokenProcessPool
+        Where a process was killed, for want of memory perhaps.
+    """
+    chunks = [items[k : k + chunk] for k in range(0, len(items), chunk)]
+    workers = min(workers, len(chunks))
+    if workers <= 1:
+        yield from map(work, items)
+        return
+    # spawned: a forked process would inherit JAX's threads' locks
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _start, (work, begin))
+    waiting, left = deque(), iter(chunks)
+    try:
+        while True:
+            for some in islice(left, AHEAD * workers - len(waiting)):
+                waiting.append(_submit(pool, some))
+            if not waiting:
+                break
+            while not wait([waiting[0]], PATIENCE).done:
+                idle()
+            yield from waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _submit(pool: ProcessPoolExecutor, items: Sequence[Any]) -> Future:
+    # starts processes, which inherit that SIGINT waits: it is for this one to judge
+    before = pthread_sigmask(SIG_BLOCK, {SIGINT})
+    try:
+        return pool.submit(_do, items)
+    finally:
+        pthread_sigmask(SIG_SETMASK, before)
+
+
+_work: Callable[[Any], Any]  # of a helping process
+
+
+def _start(work: Callable[[Any], Any], begin: Callable[[], None]) -> None:
+    global _work
+    _work = work
+    follow_parent()
+    begin()
+
+
+def _do(items: Sequence[Any]) -> list[Any]:
+    return [_work(item) for item in items]
 
 
 def _end_with_parent() -> None:

@@ -9,6 +9,7 @@ from omegaconf import MISSING
 from lensjax.commands.settings.checks import ConfigError, between, choice
 
 PICTURES = ("auto", "true", "false")
+SAMPLERS = ("laplace", "auto", "hmc")
 
 
 @dataclass
@@ -19,16 +20,20 @@ class FitConfig:
     out: str = MISSING  # table to write: .parquet, .csv or .fits
     survey: str = "auto"  # HSC, LSST, DES, Euclid, HST or a .toml; auto: by the bands
     start: str | None = None  # table of lensjax predict or fit: theta_E's priors
-    sampler: str = "laplace"  # draws about each mode, weighted by the likelihood
+    redshifts: str | None = None  # table: id, z_lens, z_source, for the delays
+    sampler: str = "laplace"  # weighted draws; hmc: chains; auto: where draws are few
     theta_E: float = 1.1  # median of theta_E's prior [arcsec]
     theta_E_scatter: float = 0.5  # its width in ln theta_E
     temperature: float = 1.0  # chi2 is divided by it: models are not exact
     most_gain: float = 1000.0  # of chi2 by arcs: brighter ones do not tell more
     rounds: int = 2  # from the second on the lens light is fitted without the arcs
     starts: int = 4  # places where a descent begins
-    draws: int = 64  # of each mode
+    draws: int = 64  # of each mode; of each chain of hmc
+    chains: int = 4  # of each mode, of hmc
+    warmup: int = 60  # steps of each chain before its draws
     radius: float = 4.0  # pixels farther from the middle do not count [arcsec]
     seed: int = 0
+    workers: int = 0  # processes that fit; 0: one a core
     samples: bool = True  # draws of all lenses, beside the table, .samples.npz
     coolest: bool = False  # a COOLEST template a lens, with the posterior
     pictures: Any = "auto"  # a page of pictures; auto: for 50 cutouts or fewer
@@ -37,8 +42,7 @@ class FitConfig:
 
     def validate(self) -> None:
         """Raise ConfigError for what cannot work."""
-        if self.sampler != "laplace":
-            raise ConfigError(f"sampler must be laplace, not {self.sampler!r}")
+        choice("sampler", self.sampler, SAMPLERS)
         between("theta_E", self.theta_E, 0.05, 30)
         between("theta_E_scatter", self.theta_E_scatter, 0.001, 5)
         between("temperature", self.temperature, 0.1, 1000)
@@ -46,8 +50,13 @@ class FitConfig:
         between("rounds", self.rounds, 1, 10)
         between("starts", self.starts, 1, 64)
         between("draws", self.draws, 8, 10_000)
+        between("workers", self.workers, 0, 4096)
+        between("chains", self.chains, 2, 1000)
+        between("warmup", self.warmup, 10, 100_000)
         between("radius", self.radius, 1, 60)
         self.pictures = str(self.pictures).lower()
         choice("pictures", self.pictures, PICTURES)
-        if self.start is not None and not Path(self.start).is_file():
-            raise ConfigError(f"start: there is no file {self.start}")
+        for name in ("start", "redshifts"):
+            path = getattr(self, name)
+            if path is not None and not Path(path).is_file():
+                raise ConfigError(f"{name}: there is no file {path}")
