@@ -232,7 +232,10 @@ def test_a_coolest_template_has_the_posterior_in_its_own_numbers():
 @pytest.mark.parametrize(
     ("key", "value", "told"),
     [
-        ("sampler", "hmc", "sampler must be laplace"),
+        ("sampler", "nuts", "sampler must be laplace, auto or hmc"),
+        ("workers", -1, "workers must be"),
+        ("chains", 1, "chains must be from 2"),
+        ("redshifts", "nowhere.csv", "redshifts: there is no file"),
         ("draws", 2, "draws must be from 8"),
         ("start", "nowhere.parquet", "start: there is no file"),
         ("pictures", "many", "pictures must be"),
@@ -285,7 +288,7 @@ def test_a_survey_file_that_cannot_be_is_refused_by_field(tmp_path, line, told):
 def test_flags_say_what_numbers_mean():
     good = {"theta_E_arcsec": 1.0, "arc_gain": 500.0, "arc_lone": 0.5, "pull": 10.0}
     good |= {"theta_E_second_arcsec": np.nan, "probability": 1.0, "chi2": 1.0}
-    good |= {"effective_draws": 30.0, "n_images": 2.0}
+    good |= {"effective_draws": 30.0, "n_images": 2.0, "r_hat": np.nan}
     settings = inference.Settings()
     assert table.judged(good, settings) == {}
     for column, value, flag in (
@@ -296,6 +299,7 @@ def test_flags_say_what_numbers_mean():
         ("chi2", 3.0, "poor_fit"),
         ("effective_draws", 1.0, "few_draws"),
         ("n_images", 1.0, "not_lensed"),
+        ("r_hat", 1.3, "chains_disagree"),
     ):
         assert flag in table.judged(good | {column: value}, settings)
     two = good | {"probability": 0.6, "theta_E_second_arcsec": 1.4}

@@ -39,10 +39,11 @@ def mock(arcs=True, seed=0):
         return single(arcs, seed)
 
 
-def single(arcs, seed):
+def single(arcs, seed, brightness=1.0):
     pixels = render.Pixels(N, SCALE, 10, 6)
     galaxy = Sersic(np.array([900.0, 1500.0]), 0.9, 3.5, 0.12, -0.05, 0.03, -0.02)
-    source = Sersic(np.array([40.0, 25.0]), 0.2, 1.2, 0.2, 0.1, 0.14, 0.05)
+    flux = brightness * np.array([40.0, 25.0])
+    source = Sersic(flux, 0.2, 1.2, 0.2, 0.1, 0.14, 0.05)
     image = jax.jit(render.unlensed, static_argnums=2)(galaxy, kernel(), pixels)
     if arcs:
         lensed = jax.jit(render.lensed, static_argnums=3)

@@ -4,12 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_inference import SCALE, SETTINGS, TRUTH, mock
+from test_inference import SETTINGS, TRUTH, single
 
 from lensjax import inference, light, parameters, render
 from lensjax.inference import pixel_source
 from lensjax.inference.problem import framed, pixels_of, prepared
 from lensjax.lens import ray_shoot
+
+BRIGHT = 8.0
 
 
 def test_the_prior_is_that_of_differences_and_of_edges_that_end_at_zero():
@@ -53,8 +55,8 @@ def test_the_strength_is_that_of_the_largest_evidence_of_a_normal():
 
 @pytest.fixture(scope="module")
 def found():
-    """A mock with its true mass, and its source on pixels."""
-    data = mock()
+    """A bright mock with its true mass, and its source on pixels."""
+    data = single(True, 0, BRIGHT)
     source = [0.14, 0.05, 0.2, 1.2, 0.2, 0.1]
     vector = [*parameters.to_vector(TRUTH, parameters.WITH_SHEAR), *source]
     modes = np.array([vector], np.float32)
@@ -63,7 +65,7 @@ def found():
     with jax.enable_x64(False):
         planes = [jnp.asarray(a) for a in small[:4]]
         true_lens, sersic = inference.scene.parts(jnp.asarray(modes[0]), 2)
-        sersic = sersic._replace(flux=jnp.asarray([40.0, 25.0]))
+        sersic = sersic._replace(flux=BRIGHT * jnp.asarray([40.0, 25.0]))
         arcs = render.lensed(sersic, true_lens, planes[2], pixels)
         lens_light, _ = jax.jit(
             lambda a, b, c, d: prepared(
@@ -80,7 +82,7 @@ def test_a_sources_pixels_are_the_mocks_within_their_errors(found):
     assert source.image.shape == source.error.shape == (21, 21)
     place = (np.arange(21) - 10) * source.pixel_scale
     x, y = np.meshgrid(place, place)
-    sersic = light.Sersic(np.array([40.0]), 0.2, 1.2, 0.2, 0.1, 0.0, 0.0)
+    sersic = light.Sersic(np.array([40.0 * BRIGHT]), 0.2, 1.2, 0.2, 0.1, 0.0, 0.0)
     truth = np.asarray(light.brightness(sersic, x, y))[..., 0] * source.pixel_scale**2
     near = np.hypot(x, y) < 0.5
     pull = ((source.image - truth) / source.error)[near]
@@ -120,4 +122,3 @@ def test_what_cannot_be_asked_for(found, wrong, text):
     data, fit, _ = found
     with pytest.raises(ValueError, match=text):
         pixel_source.reconstruct(data, fit, SETTINGS, **wrong)
-    assert SCALE > 0

@@ -28,6 +28,7 @@ from lensjax.commands import (
     fit_inputs,
     fit_page,
     fit_parts,
+    fit_sources,
     places,
     progress,
 )
@@ -45,6 +46,13 @@ from lensjax.survey import Survey
 
 FEW = 50  # cutouts: so many get pictures unasked
 LEAST = 8  # cutouts a process: fewer are not worth its start
+
+
+class Folders(NamedTuple):
+    """Where things of single objects go; None: they are not asked for."""
+
+    pictures: Path | None
+    sources: Path | None
 
 
 class Task(NamedTuple):
@@ -72,9 +80,12 @@ def run(settings: FitConfig) -> int:
     pictures = settings.pictures == "true"
     pictures |= settings.pictures == "auto" and len(task.paths) <= FEW
     parts = Parts(out, fit_parts.identity(task))
-    folder = fit_page.folder(out) if pictures else None
+    folders_ = Folders(
+        fit_page.folder(out) if pictures else None,
+        fit_sources.folder(out) if settings.reconstruct else None,
+    )
     with stop_on_signals():
-        rows = fitted(task, parts, folder, workers_of(settings.workers))
+        rows = fitted(task, parts, folders_, workers_of(settings.workers))
     done = finished(task, rows)
     write(done, rows, task, settings, pictures)
     shutil.rmtree(parts.folder, ignore_errors=True)
@@ -129,7 +140,7 @@ def survey_of(name: str) -> Survey | None:
         ) from error
 
 
-def fitted(task: Task, parts: Parts, pictures: Path | None, workers: int) -> list[Row]:
+def fitted(task: Task, parts: Parts, where: Folders, workers: int) -> list[Row]:
     """All rows, those of former runs read, the others made and kept as they come."""
     size = fit_parts.SIZE
     blocks = [range(k, min(k + size, len(task.paths)))
@@ -144,7 +155,7 @@ def fitted(task: Task, parts: Parts, pictures: Path | None, workers: int) -> lis
         done = before
         update(done)
         held: list[Row] = []
-        one = functools.partial(made, task, pictures)
+        one = functools.partial(made, task, where)
         rows = processes.ordered(
             one, left, workers, idle=lambda: update(done), begin=compiled.keep
         )
@@ -166,8 +177,8 @@ def workers_of(asked: int) -> int:
     return asked or len(os.sched_getaffinity(0))
 
 
-def made(task: Task, pictures: Path | None, i: int) -> Row:
-    """The row, and the picture, of the cutout of number i."""
+def made(task: Task, where: Folders, i: int) -> Row:
+    """The row, the picture and the source of the cutout of number i."""
     found, fit = candidate.read(task.paths[i], task.survey), None
     priors = task.priors.get(task.ids[i], task.priors[""])
     if found.observation is not None:
@@ -179,8 +190,16 @@ def made(task: Task, pictures: Path | None, i: int) -> Row:
         fit = jax.tree.map(np.asarray, fit)
     known = task.known.get(task.ids[i], table.UNKNOWN)
     row = row_of(found, fit, task.settings, priors, known)
-    if pictures is not None and fit is not None and not table.is_fatal(row.flags):
-        fit_page.draw(pictures, task.ids[i], found, fit, row, task.settings)
+    if fit is None or table.is_fatal(row.flags):
+        return row
+    sources = None
+    if where.sources is not None:
+        sources = fit_sources.reconstruct(found, fit, task.settings)
+        fit_sources.write(where.sources, task.ids[i], found, sources)
+    if where.pictures is not None:
+        fit_page.draw(
+            where.pictures, task.ids[i], found, fit, row, task.settings, sources
+        )
     return row
 
 

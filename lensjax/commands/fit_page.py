@@ -1,6 +1,7 @@
 """Pictures of fits, one a lens, and the page that shows them all."""
 
 import html
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from astropy.table import Table
 from lensjax.commands.fit_parts import Row, file_name
 from lensjax.inference.candidate import Candidate
 from lensjax.inference.lens_model import Fit
+from lensjax.inference.pixel_source import PixelSource
 from lensjax.inference.problem import Settings
 from lensjax.inference.residuals import explain
 from lensjax.plotting import fits
@@ -38,14 +40,18 @@ def draw(
     fit: Fit,
     row: Row,
     settings: Settings,
+    sources: Sequence[PixelSource] | None = None,
 ) -> None:
-    """Draw one fit."""
+    """Draw one fit, with its source on pixels where there is one."""
     pictures.mkdir(exist_ok=True)
     observation = found.observation
     parts = explain(observation, fit, settings)
     flags = [f for f in row.flags if f not in ("decentred", "thin_edge")]
     path = place(pictures, name)
-    fits.draw(fit, parts, found.survey, observation.pixel_scale, path, name, flags)
+    survey = found.survey
+    source = sources and sources[survey.detection if len(sources) > 1 else 0]
+    scale = observation.pixel_scale
+    fits.draw(fit, parts, survey, scale, path, name, flags, source)
 
 
 def write(out: Path, table: Table) -> None:

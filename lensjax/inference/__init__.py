@@ -3,12 +3,13 @@
 from lensjax import _lazy
 from lensjax.inference.hmc import sample
 from lensjax.inference.lens_model import Fit, fit
-from lensjax.inference.likelihood import log_likelihood, prepare
+from lensjax.inference.likelihood import log_likelihood, log_posterior, prepare
 from lensjax.inference.problem import Settings
 from lensjax.inference.scene import NAMES, SPACE, Priors
 
 __getattr__, __dir__, _ = _lazy.attach(
-    __name__, ("candidate", "coolest", "images_of", "residuals", "table")
+    __name__,
+    ("candidate", "coolest", "images_of", "pixel_source", "residuals", "table"),
 )
 __all__ = [
     "NAMES",
@@ -18,6 +19,7 @@ __all__ = [
     "Settings",
     "fit",
     "log_likelihood",
+    "log_posterior",
     "prepare",
     "sample",
 ]

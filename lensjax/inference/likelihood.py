@@ -12,17 +12,20 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from lensjax.inference import levenberg_marquardt as descent
+from lensjax.inference import basis as bases
 from lensjax.inference import scene
 from lensjax.inference.basis import Basis
 from lensjax.inference.lens_light import LensLight
 from lensjax.inference.problem import (
     DEFAULT,
+    USUAL,
     Settings,
     chi2_without_arcs,
     framed,
     pixels_of,
     prepared,
 )
+from lensjax.inference.scene import Priors
 from lensjax.observation import Observation
 from lensjax.render import Pixels, lensed
 
@@ -37,28 +40,79 @@ class Ready(NamedTuple):
     chi2: Array  # without arcs
 
 
-def prepare(observation: Observation, settings: Settings = DEFAULT) -> Ready:
-    """Fit the lens galaxy's light; what `log_likelihood` wants.
+def prepare(
+    observation: Observation,
+    settings: Settings = DEFAULT,
+    light: LensLight | None = None,
+) -> Ready:
+    """Make ready what `log_likelihood` wants: the lens galaxy's light is dealt with.
 
-    In the precision of JAX's default.  Of `settings` the radius, the width of the
-    residual modes and the number of rays count.
+    Parameters
+    ----------
+    observation : Observation
+        As for `inference.fit`.
+    settings : Settings
+        The radius, the width of the residual modes and the number of rays count.
+    light : LensLight
+        `Fit.light` of a fit with the same settings: that of a galaxy without its arcs.
+        Without it the light is fitted here, arcs and all, which moves its centre
+        towards the brighter arc, and with it the mass.
+
+    Returns
+    -------
+    Ready
+        In the precision of JAX's default.
     """
     observation = framed(observation, settings)
     pixels = pixels_of(observation, settings)
     planes = [jnp.asarray(a, jnp.zeros(()).dtype) for a in observation[:3]]
 
+    light = jax.tree.map(lambda a: jnp.asarray(a, planes[0].dtype), light)
+
     @jax.jit
-    def ready(image, variance, psf, mask):
+    def ready(image, variance, psf, mask, light):
         own = Observation(image, variance, psf, mask, pixels.scale)
-        light, basis = prepared(own, settings.mode)
+        if light is None:
+            light, basis = prepared(own, settings.mode)
+        else:
+            basis = bases.of(own, light, settings.mode)
         return light, basis, chi2_without_arcs(own, basis)
 
-    light, basis, chi2 = ready(*planes, jnp.asarray(observation.mask))
+    light, basis, chi2 = ready(*planes, jnp.asarray(observation.mask), light)
     return Ready(light, basis, planes[2], pixels, chi2)
 
 
+def log_posterior(
+    u: ArrayLike,
+    ready: Ready,
+    priors: Priors = USUAL,
+    temperature: float | Array = 1.0,
+) -> Array:
+    """Logarithm of the fit's posterior in unconstrained numbers, up to a constant.
+
+    Parameters
+    ----------
+    u : array (13,)
+        Any real numbers: `inference.scene.physical(u, ready.light.ellipse)` are those
+        of `inference.SPACE`, `scene.unconstrained` goes back.
+    ready : Ready
+        Of `prepare`.
+    priors : Priors
+        Normal in u.
+    temperature : float
+        chi2 is divided by it; that of a fit is `Fit.temperature`.
+    """
+    u = jnp.asarray(u, ready.psf.dtype)
+    ellipse = ready.light.ellipse
+    prior = scene.prior_residuals(u, ellipse, priors)
+    vector = scene.physical(u, ellipse)
+    return log_likelihood(vector, ready, temperature) - (prior**2).sum() / 2
+
+
 def log_likelihood(
-    parameters: ArrayLike, observation: Ready | Observation, temperature: float = 1.0
+    parameters: ArrayLike,
+    observation: Ready | Observation,
+    temperature: float | Array = 1.0,
 ) -> Array:
     """Logarithm of the likelihood of a lens and a Sersic source, up to a constant.
 

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lensjax.inference.lens_model import Fit
+from lensjax.inference.pixel_source import PixelSource
 from lensjax.inference.residuals import Explained
 from lensjax.inference.scene import SPACE
 from lensjax.parameters import axis_label, names
@@ -25,11 +26,12 @@ def draw(
     path: Path,
     title: str = "",
     flags: Sequence[str] = (),
+    pixels: PixelSource | None = None,
 ) -> None:
     """One page of a fit: images above, source and posterior beneath.
 
     Critical curve white, caustic yellow, both of the best mode; the scale of images is
-    arcsec from the middle.
+    arcsec from the middle.  With `pixels` the source is the one that was reconstructed.
     """
     figure = Figure(figsize=(15, 9.4), layout="constrained")
     upper, lower = figure.subfigures(2, 1, height_ratios=(1, 1.25))
@@ -64,7 +66,14 @@ def draw(
         axis.set(xlim=(-half, half), ylim=(-half, half))
         axis.tick_params(labelsize=7)
     one, other = lower.subfigures(1, 2, width_ratios=(1, 1.5))
-    _source(one.subplots(), fit, parts, caustic)
+    if pixels is None:
+        half = parts.extent
+        _source(one.subplots(), fit, parts.source, half, caustic)
+    else:
+        half = pixels.pixel_scale * pixels.image.shape[0] / 2
+        picture = np.maximum(pixels.image / pixels.image.max(), 0)
+        title = "source on pixels and caustic [arcsec]"
+        _source(one.subplots(), fit, picture, half, caustic, title)
     _corner(other, fit)
     text = f"{title}   {headline(fit)}"
     if flags:
@@ -92,11 +101,10 @@ def _picture(image, data, survey, bright) -> np.ndarray:
     return np.arcsinh(plane / max(float(scale), 1e-12))
 
 
-def _source(axis, fit, parts, caustic) -> None:
+def _source(axis, fit, image, e, caustic, title="source and caustic [arcsec]") -> None:
     at = {p: k for k, p in enumerate(names(SPACE))}
     x, y = (float(fit.modes[0][at[name]]) for name in ("source_x", "source_y"))
-    e = parts.extent
-    picture = np.arcsinh(parts.source / 0.05)
+    picture = np.arcsinh(image / 0.05)
     box = (x - e, x + e, y - e, y + e)
     axis.imshow(picture, origin="lower", extent=box, cmap="magma")
     if caustic is not None:
@@ -108,7 +116,7 @@ def _source(axis, fit, parts, caustic) -> None:
         axis.set(xlim=(middle[0] - reach, middle[0] + reach),
                  ylim=(middle[1] - reach, middle[1] + reach))  # fmt: skip
     axis.set_facecolor("black")
-    axis.set_title("source and caustic [arcsec]", fontsize=10)
+    axis.set_title(title, fontsize=10)
     axis.set_aspect("equal")
 
 

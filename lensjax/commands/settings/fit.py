@@ -36,6 +36,7 @@ class FitConfig:
     workers: int = 0  # processes that fit; 0: one a core
     samples: bool = True  # draws of all lenses, beside the table, .samples.npz
     coolest: bool = False  # a COOLEST template a lens, with the posterior
+    reconstruct: bool = False  # sources on pixels, with errors, as FITS and in pictures
     pictures: Any = "auto"  # a page of pictures; auto: for 50 cutouts or fewer
     strict: bool = False  # exit with status 3 where a cutout has no model
     overwrite: bool = False
