@@ -52,7 +52,7 @@ def make(folder: Path, number: int, shear: float, seed: int) -> None:
         key, number, number, survey.HSC, cosmology.PAPER
     )
     rendering = Rendering(survey.HSC, population.SOURCE_PIXEL_SCALE, arc_noise=True)
-    criteria = Criteria(shear=shear, dither=2, rotate=True)
+    criteria = Criteria(shear=shear, rotate=True)
     drawn = sample.draw(key, number, galaxies, rendering, criteria)
     mocks = folder / "mocks"
     mocks.mkdir(parents=True, exist_ok=True)

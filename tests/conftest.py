@@ -3,6 +3,9 @@
 import os
 from pathlib import Path
 
+# before numpy: threads of two test processes would wait for each other, spinning
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import jax
 import jax.numpy as jnp
 import numpy as np

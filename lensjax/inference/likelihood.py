@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from lensjax.inference import levenberg_marquardt as descent
 from lensjax.inference import basis as bases
+from lensjax.inference import levenberg_marquardt as descent
 from lensjax.inference import scene
 from lensjax.inference.basis import Basis
 from lensjax.inference.lens_light import LensLight
