@@ -116,6 +116,7 @@ def task_of(settings: FitConfig) -> Task:
             warmup=settings.warmup,
             temperature=settings.temperature,
             most_gain=settings.most_gain,
+            spread=settings.spread,
             radius=settings.radius,
         ),
         {"": usual} | fit_inputs.started(settings.start, set(ids), usual),

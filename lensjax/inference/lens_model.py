@@ -36,6 +36,7 @@ from lensjax.inference.scene import Priors
 from lensjax.mocks import batching
 from lensjax.observation import Observation
 
+AFTER = 3  # steps, most, from where a descent ended to the wider posterior's lowest
 UNLIKELY = 20.0  # a mode whose log probability is so much below the best's
 
 
@@ -153,10 +154,13 @@ def _fit(planes, pixels, settings, priors, key) -> Fit:
     left = jnp.arange(settings.rounds)[::-1]
     (*_, kept), _ = jax.lax.scan(again, begun, left)
     light, basis, modes, _ = kept
-    problem, ellipse = problem_of(light, basis), light.ellipse
+    problem = problem_of(light, basis).wider(settings.spread)
+    ellipse = light.ellipse
 
     def of_mode(key, mode):
-        return posterior.of_mode(key, mode, problem.cost, settings.draws)
+        # the wider likelihood's lowest place is nearer to the priors
+        moved = descent.descend(mode.u, problem.expand, AFTER)
+        return posterior.of_mode(key, moved, problem.cost, settings.draws)
 
     keys = jax.random.split(key, settings.starts)
     mode = jax.tree.map(lambda a: a[0], modes)

@@ -32,6 +32,7 @@ class Settings(NamedTuple):
     warmup: int = 60  # steps of each chain before its draws
     temperature: float = 1.0  # chi2 is divided by it, and by what `most_gain` says
     most_gain: float = 1000.0  # models are not exact: no arcs tell more than this
+    spread: float = 2.0  # nor is their noise white: posteriors are wider by this
     mode: float = _basis.MODE  # of the lens's light: width of its residual modes
     radius: float = 4.0  # [arcsec] about the middle: farther pixels do not count
     supersampling: int = 0  # rays along a pixel; 0: as many as `FINE` asks for
@@ -90,6 +91,10 @@ class Problem(NamedTuple):
     def residuals(self, u: Array) -> Array:
         """Departures from the priors in their widths."""
         return scene.prior_residuals(u, self.light.ellipse, self.priors)
+
+    def wider(self, spread: float) -> "Problem":
+        """With a likelihood that is wider by a factor."""
+        return self._replace(temperature=self.temperature * spread**2)
 
     def expand(self, u: Array) -> descent.Quadratic:
         """The cost about u, and its derivatives."""

@@ -26,6 +26,7 @@ class FitConfig:
     theta_E_scatter: float = 0.5  # its width in ln theta_E
     temperature: float = 1.0  # chi2 is divided by it: models are not exact
     most_gain: float = 1000.0  # of chi2 by arcs: brighter ones do not tell more
+    spread: float = 2.0  # posteriors are wider by this than the noise alone would say
     rounds: int = 2  # from the second on the lens light is fitted without the arcs
     starts: int = 4  # places where a descent begins
     draws: int = 64  # of each mode; of each chain of hmc
@@ -48,6 +49,7 @@ class FitConfig:
         between("theta_E_scatter", self.theta_E_scatter, 0.001, 5)
         between("temperature", self.temperature, 0.1, 1000)
         between("most_gain", self.most_gain, 1, 1e9)
+        between("spread", self.spread, 0.5, 100)
         between("rounds", self.rounds, 1, 10)
         between("starts", self.starts, 1, 64)
         between("draws", self.draws, 8, 10_000)
