@@ -169,7 +169,10 @@ def _fit(planes, pixels, settings, priors, key) -> Fit:
         lambda one: jax.lax.cond(one[2], of_mode, lambda *_: nowhere, *one[:2]),
         (keys, modes, _alive(modes)),
     )
-    evidence = jnp.where(jnp.isfinite(draws.log_evidence), draws.log_evidence, -jnp.inf)
+    # which mode it is, the likelihood itself says: wider, it would doubt what it knows
+    evidence = jax.vmap(posterior.laplace)(modes.at)
+    found = jnp.isfinite(draws.log_evidence)
+    evidence = jnp.where(found & jnp.isfinite(evidence), evidence, -jnp.inf)
     order = jnp.argsort(-evidence)
     modes, draws, evidence = jax.tree.map(lambda a: a[order], (modes, draws, evidence))
     probability = jax.nn.softmax(evidence)

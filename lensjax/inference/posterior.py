@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.scipy.special import gammaln
 
-from lensjax.inference.levenberg_marquardt import State
+from lensjax.inference.levenberg_marquardt import Quadratic, State
 
 FREEDOM = 5.0  # degrees of freedom of the t: tails wider than the posterior's
 ALIKE = 0.3  # sigma: nearer together two modes are one
@@ -47,6 +47,11 @@ def of_mode(
     log_weight = jnp.where(jnp.isfinite(value), -value, -jnp.inf) - log_q
     total = jax.nn.logsumexp(log_weight)
     return Draws(u, log_weight - total, total - math.log(number))
+
+
+def laplace(at: Quadratic) -> Array:
+    """Log evidence of a mode by its height and its Hessian, up to a constant."""
+    return jnp.log((root_of(at.hessian) ** 2).sum(0)).sum() / 2 - at.cost
 
 
 def root_of(hessian: Array) -> Array:
