@@ -7,14 +7,18 @@ PSF, fits them by the command, and compares theta_E, centre and ellipticity with
 truth: how often it lies within the middle 50, 68, 90 and 95 % of the posterior, by
 theta_E over the seeing and by the gain of the arcs, and where it stands among the draws
 (simulation-based calibration, Talts et al. 2018).  `--shear S` scatters an external
-shear of S.  What is in DIR already is not made again.
+shear of S; `--alone` leaves out the galaxies beside the lens.  What is in DIR already
+is not made again.
 """
 
 import argparse
+import contextlib
 import json
 from pathlib import Path
+from unittest import mock
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from astropy.io import fits
 from astropy.table import Table
@@ -42,15 +46,24 @@ NUMBERS = {
 }
 
 
-def make(folder: Path, number: int, shear: float, seed: int) -> None:
+def nothing_beside(key, x, y, bands):
+    """No neighbours, in place of `population.neighbours`."""
+    return jnp.zeros((*x.shape, len(bands.bands)), x.dtype)
+
+
+def make(folder: Path, number: int, shear: float, seed: int, alone: bool) -> None:
     """Write `number` mocks as cutouts, and the table of what they are."""
     truth = folder / "truth.parquet"
     if truth.exists():
         return
     key = jax.random.key(seed)
-    galaxies, listing = population.catalogue(
-        key, number, number, survey.HSC, cosmology.PAPER
-    )
+    with contextlib.ExitStack() as stack:
+        if alone:
+            patch = mock.patch.object(population, "neighbours", nothing_beside)
+            stack.enter_context(patch)
+        galaxies, listing = population.catalogue(
+            key, number, number, survey.HSC, cosmology.PAPER
+        )
     rendering = Rendering(survey.HSC, population.SOURCE_PIXEL_SCALE, arc_noise=True)
     criteria = Criteria(shear=shear, rotate=True)
     drawn = sample.draw(key, number, galaxies, rendering, criteria)
@@ -145,6 +158,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
     parser.add_argument("--mocks", type=int, default=2000)
     parser.add_argument("--shear", type=float, default=0.0)
+    parser.add_argument("--alone", action="store_true", help="no galaxies beside")
     parser.add_argument("--seed", type=int, default=29)
     parser.add_argument("--sampler", default="laplace")
     parser.add_argument("--first", type=int, help="fit so many of them only")
@@ -152,7 +166,7 @@ def main() -> None:
     parser.add_argument("keys", nargs="*", help="key=value of `lensjax fit` (numbers)")
     asked = parser.parse_args()
     compiled.keep()
-    make(asked.out, asked.mocks, asked.shear, asked.seed)
+    make(asked.out, asked.mocks, asked.shear, asked.seed, asked.alone)
     truth = parquet.read(asked.out / "truth.parquet")
     keys = dict(key.split("=", 1) for key in asked.keys)
     name = "_".join([asked.sampler, *(f"{k}{v}" for k, v in keys.items())])

@@ -25,10 +25,11 @@ from lensjax.storage import atomic
 
 LADDER = {
     "as it is": Settings(),
-    "arcs tell 300 at most": Settings(most_gain=300.0),
+    "no wider than the noise says": Settings(spread=1.0),
     "six starts": Settings(starts=6),
 }
 THETA_E = inference.NAMES.index("theta_E")
+PUBLISHED = 0.02  # error of b_SIE
 MISS = 0.15  # of theta_E, which a flag should tell
 
 
@@ -95,9 +96,14 @@ def flagged(found: list[dict]) -> str:
     miss = np.array([abs(o["theta_E"] / o["published"] - 1) > MISS for o in found])
     told = np.array([bool(set(o["flags"]) - {"few_draws"}) for o in found])
     inside = np.array([o["p16"] <= o["published"] <= o["p84"] for o in found])
+    half = np.array([(o["p84"] - o["p16"]) / 2 for o in found])
+    off = np.array([abs(o["theta_E"] - o["published"]) for o in found])
+    own = np.array([PUBLISHED * o["published"] for o in found])
+    both = off < np.hypot(half, own)
     return (
         f"{(miss & told).sum()} of {miss.sum()} misses beyond {MISS:.0%} flagged, "
-        f"{(told & ~miss).mean():.0%} false flags; {inside.mean():.0%} within 16-84 %"
+        f"{(told & ~miss).mean():.0%} false flags; {inside.mean():.0%} within 16-84 %, "
+        f"{both.mean():.0%} with {PUBLISHED:.0%} for the published radius"
     )
 
 

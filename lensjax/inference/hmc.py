@@ -74,10 +74,11 @@ def sample(
     """
     observation = framed(observation, settings)
     pixels = pixels_of(observation, settings)
-    image, variance, psf = (jnp.asarray(a, jnp.float32) for a in observation[:3])
+    precision = jnp.zeros(()).dtype
+    image, variance, psf = (jnp.asarray(a, precision) for a in observation[:3])
     planes = Observation(image, variance, psf, jnp.asarray(observation.mask), None)
-    priors = jax.tree.map(jnp.float32, priors)
-    fit = jax.tree.map(jnp.asarray, fit)
+    priors = jax.tree.map(lambda a: jnp.asarray(a, precision), priors)
+    fit = jax.tree.map(lambda a: jnp.asarray(a, precision), fit)
     if not np.isfinite(fit.modes[0]).all():
         return fit
     return _compiled()(planes, fit, pixels, settings, priors, jax.random.key(seed))

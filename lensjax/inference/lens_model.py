@@ -88,9 +88,10 @@ def fit(
     """
     observation = framed(observation, settings)
     pixels = pixels_of(observation, settings)
-    image, variance, psf = (jnp.asarray(a, jnp.float32) for a in observation[:3])
+    precision = jnp.zeros(()).dtype
+    image, variance, psf = (jnp.asarray(a, precision) for a in observation[:3])
     planes = Observation(image, variance, psf, jnp.asarray(observation.mask), None)
-    priors = jax.tree.map(jnp.float32, priors)
+    priors = jax.tree.map(lambda a: jnp.asarray(a, precision), priors)
     return _compiled()(planes, pixels, settings, priors, jax.random.key(seed))
 
 
