@@ -342,3 +342,15 @@ def test_a_mock_is_fitted_within_its_errors(seed):
 def test_a_galaxy_without_arcs_gains_little():
     found = inference.fit(mock(arcs=False, seed=2), SETTINGS)
     assert found.gain[0] < 60
+
+
+def test_modes_in_single_precision_are_those_in_double():
+    """Within a tenth of the posterior's widths."""
+    found = inference.fit(mock(), SETTINGS)
+    with jax.enable_x64(True):
+        double = inference.fit(mock(), SETTINGS)
+    assert double.modes.dtype == np.float64 and found.modes.dtype == np.float32
+    sigma = np.sqrt(np.diag(double.covariance))
+    off = (np.asarray(found.modes[0], float) - np.asarray(double.modes[0])) / sigma
+    assert abs(off).max() < 0.1, off
+    assert float(found.gain[0]) == pytest.approx(float(double.gain[0]), rel=1e-3)

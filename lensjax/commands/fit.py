@@ -175,7 +175,9 @@ def workers_of(asked: int) -> int:
     """How many processes fit: those asked for, or one a core; one on a GPU."""
     if jax.default_backend() != "cpu":
         return 1  # they would share its memory
-    return asked or len(os.sched_getaffinity(0))
+    if hasattr(os, "sched_getaffinity"):
+        return asked or len(os.sched_getaffinity(0))
+    return asked or os.cpu_count() or 1
 
 
 def made(task: Task, where: Folders, i: int) -> Row:

@@ -85,6 +85,10 @@ def fit(
     Fit
         theta_E in the convention of `lensjax.sie`; positions in arcsec from the middle
         of the image along its pixel axes.  NaN where no start led anywhere.
+
+    Notes
+    -----
+    In the precision of JAX's default: single, or double with `jax_enable_x64`.
     """
     observation = framed(observation, settings)
     pixels = pixels_of(observation, settings)
