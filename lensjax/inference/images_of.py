@@ -81,7 +81,7 @@ def predict(
         off = jnp.hypot(found.x - place[0], found.y - place[1])
         nearest = jnp.argmin(jnp.where(found.valid, off, jnp.inf))
         first = jnp.where(seen, nearest, 0)
-        here = jnp.arange(images.SLOTS) == first
+        here = (jnp.arange(images.SLOTS) == first) & jnp.isfinite(days)
         return found, jnp.where(here, 0, days - days[first])  # to the last bit
 
     found, days = jax.lax.map(of_draw, draws, batch_size=32)

@@ -33,7 +33,7 @@ from lensjax.render import Pixels
 
 SIDE = 31  # pixels along the source's side
 REACH = 4.0  # half-light radii from the middle to the edge
-LEAST, MOST = 0.35, 1.0  # of theta_E: half the side is between
+LEAST, MOST = 0.5, 1.0  # of theta_E: half the side is between
 AT_ONCE = 31  # source pixels whose images are made together
 STRENGTHS = -6.0, 8.0  # decades of the regularisation that are looked through
 
@@ -78,7 +78,7 @@ def reconstruct(
         Pixels along the source's side; the time grows as its sixth power.
     half : float
         Half of the side [arcsec] about the fitted centre; without it 4 half-light
-        radii, but .35 to 1 theta_E.
+        radii, but .5 to 1 theta_E.
 
     Returns
     -------

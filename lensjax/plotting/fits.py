@@ -67,13 +67,13 @@ def draw(
         axis.tick_params(labelsize=7)
     one, other = lower.subfigures(1, 2, width_ratios=(1, 1.5))
     if pixels is None:
-        half = parts.extent
-        _source(one.subplots(), fit, parts.source, half, caustic)
+        _source(one.subplots(), fit, parts.source, parts.extent, caustic)
     else:
         half = pixels.pixel_scale * pixels.image.shape[0] / 2
         picture = np.maximum(pixels.image / pixels.image.max(), 0)
-        title = "source on pixels and caustic [arcsec]"
-        _source(one.subplots(), fit, picture, half, caustic, title)
+        axis = one.subplots()
+        _source(axis, fit, picture, half, caustic, view=half)
+        axis.set_title("source on pixels, and caustic [arcsec]", fontsize=10)
     _corner(other, fit)
     text = f"{title}   {headline(fit)}"
     if flags:
@@ -101,7 +101,8 @@ def _picture(image, data, survey, bright) -> np.ndarray:
     return np.arcsinh(plane / max(float(scale), 1e-12))
 
 
-def _source(axis, fit, image, e, caustic, title="source and caustic [arcsec]") -> None:
+def _source(axis, fit, image, e, caustic, view=0.0) -> None:
+    """An image of the source of half a side e; `view` of it is seen at least."""
     at = {p: k for k, p in enumerate(names(SPACE))}
     x, y = (float(fit.modes[0][at[name]]) for name in ("source_x", "source_y"))
     picture = np.arcsinh(image / 0.05)
@@ -111,12 +112,12 @@ def _source(axis, fit, image, e, caustic, title="source and caustic [arcsec]") -
         axis.plot(*caustic, color="gold", lw=0.9)
         xs, ys = (np.concatenate([np.asarray(c), [v]]) for c, v in zip(
             caustic, (x, y), strict=True))  # fmt: skip
-        reach = 0.55 * max(np.ptp(xs), np.ptp(ys), e)
+        reach = max(0.55 * max(np.ptp(xs), np.ptp(ys), e), view)
         middle = (xs.max() + xs.min()) / 2, (ys.max() + ys.min()) / 2
         axis.set(xlim=(middle[0] - reach, middle[0] + reach),
                  ylim=(middle[1] - reach, middle[1] + reach))  # fmt: skip
     axis.set_facecolor("black")
-    axis.set_title(title, fontsize=10)
+    axis.set_title("source and caustic [arcsec]", fontsize=10)
     axis.set_aspect("equal")
 
 
