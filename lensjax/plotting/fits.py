@@ -130,7 +130,7 @@ def _corner(figure, fit: Fit) -> None:
     low, high = np.asarray(fit.p16)[at], np.asarray(fit.p84)[at]
     middle = np.asarray(fit.median)[at]
     reach = 3.5 * np.maximum((high - low) / 2, 1e-4)
-    size = 30 * weight / max(weight.max(), 1e-30)
+    size = np.minimum(1500 * weight, 30)
     for i in range(k):
         for j in range(k):
             axis = axes[i, j]
