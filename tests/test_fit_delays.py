@@ -92,6 +92,7 @@ def test_tables_of_redshifts_are_read_and_refused_by_name(tmp_path):
         ("id,z_lens,z_source\na,1.4,1.2\n", "not behind"),
         ("id,z_lens,z_source\nc,0.4,1.2\n", "none of the cutouts' ids"),
         ("id,z_lens,z_source,seen_x_arcsec\na,0.4,1.2,1\n", "seen_y_arcsec"),
+        ("id,z_lens,z_source,seen_mjd\na,0.4,1.2,6e4\n", "seen_x_arcsec"),
         ("id,z_lens,z_source\na,far,1.2\n", "no number"),
     ):
         path.write_text(text)

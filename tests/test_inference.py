@@ -172,6 +172,9 @@ def test_the_likelihood_is_that_of_the_fit_with_its_slope(x64):
     ours = np.array([log_p(v) for v in vectors])
     theirs = np.array([-cost(p) for p in places])
     np.testing.assert_allclose(ours - ours[0], theirs - theirs[0], rtol=1e-6)
+    log_posterior = jax.jit(lambda u: inference.log_posterior(u, ready))
+    with_priors = np.array([log_posterior(p) + task.cost(p) for p in places])
+    np.testing.assert_allclose(with_priors, with_priors[0], rtol=1e-6)
     # absolutely: chi2 of the best light, and less with arcs
     assert -2 * ours[0] < float(ready.chi2)
     along = np.random.default_rng(1).normal(size=13) / 10
@@ -218,6 +221,7 @@ def differentiable(v):
         "arcs": scene.arcs(v[4:], e, kernels, pixels),
         "priors": scene.prior_residuals(v[4:], e, inference.Priors()),
         "physical": scene.physical(v[4:], e),
+        "unconstrained": scene.unconstrained(scene.physical(v[4:], e), e),
     }
 
 
@@ -281,6 +285,22 @@ def test_a_descent_never_goes_up_and_ends_where_the_slope_is_nil():
     assert costs == sorted(costs, reverse=True)
     assert costs[-1] < descent.ENOUGH
     np.testing.assert_allclose(ends[1].u, 1, atol=0.02)
+
+
+def test_a_wider_likelihood_leaves_the_priors_as_they_are(x64):
+    task, _, u = problem()
+    prior = (task.residuals(u) ** 2).sum() / 2
+    cost = [float(t.cost(u) - prior) for t in (task, task.wider(3.0))]
+    assert cost[0] == pytest.approx(9 * cost[1], rel=1e-9)
+
+
+def test_laplaces_evidence_of_a_normal_is_its_integral():
+    precision = jnp.asarray([[4.0, 1.0], [1.0, 9.0]])
+    zero = jnp.zeros(2)
+    at = descent.Quadratic(jnp.asarray(3.0), zero, precision, zero[0], zero)
+    integral = np.log(2 * np.pi) - np.log(35) / 2 - 3.0
+    found = float(posterior.laplace(at)) + np.log(2 * np.pi)
+    assert found == pytest.approx(integral, rel=1e-5)
 
 
 def test_draws_of_a_normal_have_its_evidence_and_quantiles():

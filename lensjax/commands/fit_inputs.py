@@ -53,13 +53,12 @@ def known(path: str | None, ids: set[str]) -> dict[str, Known]:
         table = user_tables.read(path)
         names = user_tables.words(table, "id")
         nan = np.full(len(names), np.nan)
+        seen = user_tables.has(table, "seen_x_arcsec", "seen_y_arcsec", "seen_mjd")
         columns = []
         for name, unit in zip(Known._fields, ("", "", "arcsec", "arcsec", "d"),
                               strict=True):  # fmt: skip
             column = f"{name}_{unit}" if unit == "arcsec" else name
-            needed = name.startswith("z_") or (
-                name == "seen_y" and user_tables.has(table, "seen_x_arcsec")
-            )
+            needed = name.startswith("z_") or (seen and unit == "arcsec")
             there = needed or user_tables.has(table, column)
             values = user_tables.numbers(table, column, unit=unit) if there else nan
             columns.append(values)

@@ -22,8 +22,7 @@ from lensjax.inference.problem import (
     USUAL,
     Problem,
     Settings,
-    framed,
-    pixels_of,
+    arrays_of,
 )
 from lensjax.inference.scene import Priors
 from lensjax.mocks import batching
@@ -72,13 +71,8 @@ def sample(
     The chains of one mode may find another's place; each mode's weight is that of
     `Fit.probability` all the same.
     """
-    observation = framed(observation, settings)
-    pixels = pixels_of(observation, settings)
-    precision = jnp.zeros(()).dtype
-    image, variance, psf = (jnp.asarray(a, precision) for a in observation[:3])
-    planes = Observation(image, variance, psf, jnp.asarray(observation.mask), None)
-    priors = jax.tree.map(lambda a: jnp.asarray(a, precision), priors)
-    fit = jax.tree.map(lambda a: jnp.asarray(a, precision), fit)
+    planes, pixels, priors = arrays_of(observation, settings, priors)
+    fit = jax.tree.map(lambda a: jnp.asarray(a, planes.image.dtype), fit)
     if not np.isfinite(fit.modes[0]).all():
         return fit
     return _compiled()(planes, fit, pixels, settings, priors, jax.random.key(seed))
@@ -104,18 +98,14 @@ def _sample(planes, fit, pixels, settings, priors, key) -> Fit:
         return chains_of(key, u, hessian, problem.cost, settings)
 
     keys = jax.random.split(key, len(u))
-    nothing = jax.eval_shape(of_mode, keys[0], u[0])
-    nothing = jax.tree.map(lambda a: jnp.full(a.shape, jnp.nan, a.dtype), nothing)
-    chains = jax.lax.map(
-        lambda one: jax.lax.cond(one[2], of_mode, lambda *_: nothing, *one[:2]),
-        (keys, u, good),
-    )
+    chains = posterior.only(good, of_mode, keys, u)
     places = jnp.where(jnp.isfinite(chains.u), chains.u, u[:, None, None])
     physical = scene.physical(places, ellipse).reshape(-1, u.shape[-1])
     each = physical.shape[0] // len(u)
     share = jnp.where(good, fit.probability, 0)
     weight = jnp.repeat(share / share.sum() / each, each)
-    return lens_model.described(physical, weight, fit)._replace(
+    return fit._replace(
+        **lens_model.described(physical, weight),
         effective=jnp.nansum(chains.effective),
         r_hat=jnp.nanmax(chains.r_hat),
         divergences=jnp.nansum(chains.diverged),

@@ -16,17 +16,16 @@ from lensjax.inference import posterior, scene
 from lensjax.lens import ray_shoot
 
 RANGE = (0.16, 0.5, 0.84)  # quantiles
-BLIND = jnp.nan  # of redshifts that are not known, of an image that was not seen
 
 
 class Known(NamedTuple):
     """What is known of an object besides its image; nan where it is not."""
 
-    z_lens: float = BLIND
-    z_source: float = BLIND
-    seen_x: float = BLIND  # [arcsec] an image of a point source, such as a supernova
-    seen_y: float = BLIND
-    seen_mjd: float = BLIND  # [d] when that was
+    z_lens: float = jnp.nan
+    z_source: float = jnp.nan
+    seen_x: float = jnp.nan  # [arcsec] an image of a point source, such as a supernova
+    seen_y: float = jnp.nan
+    seen_mjd: float = jnp.nan  # [d] when that was
 
 
 class Images(NamedTuple):

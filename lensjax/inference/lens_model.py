@@ -12,7 +12,7 @@ beside the lens are not told from images of the source yet: mask them.
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,9 +27,8 @@ from lensjax.inference.problem import (
     USUAL,
     Problem,
     Settings,
+    arrays_of,
     chi2_without_arcs,
-    framed,
-    pixels_of,
     prepared,
 )
 from lensjax.inference.scene import Priors
@@ -90,12 +89,7 @@ def fit(
     -----
     In the precision of JAX's default: single, or double with `jax_enable_x64`.
     """
-    observation = framed(observation, settings)
-    pixels = pixels_of(observation, settings)
-    precision = jnp.zeros(()).dtype
-    image, variance, psf = (jnp.asarray(a, precision) for a in observation[:3])
-    planes = Observation(image, variance, psf, jnp.asarray(observation.mask), None)
-    priors = jax.tree.map(lambda a: jnp.asarray(a, precision), priors)
+    planes, pixels, priors = arrays_of(observation, settings, priors)
     return _compiled()(planes, pixels, settings, priors, jax.random.key(seed))
 
 
@@ -129,11 +123,7 @@ def _fit(planes, pixels, settings, priors, key) -> Fit:
         def descent_of(one):
             return descent.descend(one, problem.expand, settings.steps)
 
-        nothing = _nan_like(jax.eval_shape(descent_of, u[0]))
-        return jax.lax.map(
-            lambda one: jax.lax.cond(one[1], descent_of, lambda _: nothing, one[0]),
-            (u, alive),
-        )
+        return posterior.only(alive, descent_of, u)
 
     def again(carry, left):
         light, basis, u, alive, kept = carry
@@ -155,7 +145,13 @@ def _fit(planes, pixels, settings, priors, key) -> Fit:
     every = jnp.ones(len(u), bool)
     shapes = jax.eval_shape(lambda: lowered(u, every, problem_of(light, basis)))
     worst = jnp.asarray(jnp.inf, u.dtype)
-    begun = (light, basis, u, every, _Round(light, basis, _nan_like(shapes), worst))
+    begun = (
+        light,
+        basis,
+        u,
+        every,
+        _Round(light, basis, posterior.nan_like(shapes), worst),
+    )
     left = jnp.arange(settings.rounds)[::-1]
     (*_, kept), _ = jax.lax.scan(again, begun, left)
     light, basis, modes, _ = kept
@@ -168,16 +164,11 @@ def _fit(planes, pixels, settings, priors, key) -> Fit:
         return posterior.of_mode(key, moved, problem.cost, settings.draws)
 
     keys = jax.random.split(key, settings.starts)
-    mode = jax.tree.map(lambda a: a[0], modes)
-    nowhere = _nan_like(jax.eval_shape(of_mode, keys[0], mode))
-    draws = jax.lax.map(
-        lambda one: jax.lax.cond(one[2], of_mode, lambda *_: nowhere, *one[:2]),
-        (keys, modes, _alive(modes)),
-    )
+    draws = posterior.only(_alive(modes), of_mode, keys, modes)
     # which mode it is, the likelihood itself says: wider, it would doubt what it knows
     evidence = jax.vmap(posterior.laplace)(modes.at)
-    found = jnp.isfinite(draws.log_evidence)
-    evidence = jnp.where(found & jnp.isfinite(evidence), evidence, -jnp.inf)
+    sound = jnp.isfinite(draws.log_evidence) & jnp.isfinite(evidence)
+    evidence = jnp.where(sound, evidence, -jnp.inf)
     order = jnp.argsort(-evidence)
     modes, draws, evidence = jax.tree.map(lambda a: a[order], (modes, draws, evidence))
     probability = jax.nn.softmax(evidence)
@@ -193,11 +184,8 @@ def _fit(planes, pixels, settings, priors, key) -> Fit:
     physical = scene.physical(places, ellipse).reshape(-1, u.shape[-1])
     rest = chi2_without_arcs(observation, basis) - modes.at.gain
     nan = jnp.full((), jnp.nan, u.dtype)
-    found = Fit(
-        median=nan,
-        p16=nan,
-        p84=nan,
-        covariance=nan,
+    return Fit(
+        **described(physical, weight),
         modes=scene.physical(modes.u, ellipse),
         probability=probability,
         gain=modes.at.gain,
@@ -206,33 +194,25 @@ def _fit(planes, pixels, settings, priors, key) -> Fit:
         flux=modes.at.flux,
         chi2=rest / (basis.root > 0).sum(dtype=rest.dtype),
         effective=1 / (weight**2).sum(),
-        draws=physical,
-        weight=weight,
         light=light,
         temperature=problem.temperature,
         r_hat=nan,
         divergences=nan,
     )
-    return described(physical, weight, found)
 
 
-def described(draws: Array, weight: Array, fit: Fit) -> Fit:
-    """A fit with these draws (draw, 13), and median, range and covariance of theirs."""
+def described(draws: Array, weight: Array) -> dict[str, Array]:
+    """Fields of a `Fit` that draws (draw, 13) and their weights (draw,) decide."""
     low, middle, high = posterior.quantiles(draws, weight, (0.16, 0.5, 0.84))
     about = draws - (weight @ draws)[None]
-    return fit._replace(
-        median=middle,
-        p16=low,
-        p84=high,
-        covariance=jnp.einsum("s,si,sj->ij", weight, about, about),
-        draws=draws,
-        weight=weight,
-    )
-
-
-def _nan_like(shapes: Any) -> Any:
-    """A tree of arrays of NaN, of these shapes."""
-    return jax.tree.map(lambda a: jnp.full(a.shape, jnp.nan, a.dtype), shapes)
+    return {
+        "median": middle,
+        "p16": low,
+        "p84": high,
+        "covariance": jnp.einsum("s,si,sj->ij", weight, about, about),
+        "draws": draws,
+        "weight": weight,
+    }
 
 
 def _sorted(modes: descent.State) -> descent.State:

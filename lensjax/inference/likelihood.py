@@ -20,9 +20,8 @@ from lensjax.inference.problem import (
     DEFAULT,
     USUAL,
     Settings,
+    arrays_of,
     chi2_without_arcs,
-    framed,
-    pixels_of,
     prepared,
 )
 from lensjax.inference.scene import Priors
@@ -63,23 +62,20 @@ def prepare(
     Ready
         In the precision of JAX's default.
     """
-    observation = framed(observation, settings)
-    pixels = pixels_of(observation, settings)
-    planes = [jnp.asarray(a, jnp.zeros(()).dtype) for a in observation[:3]]
-
-    light = jax.tree.map(lambda a: jnp.asarray(a, planes[0].dtype), light)
+    planes, pixels, _ = arrays_of(observation, settings)
+    light = jax.tree.map(lambda a: jnp.asarray(a, planes.image.dtype), light)
 
     @jax.jit
-    def ready(image, variance, psf, mask, light):
-        own = Observation(image, variance, psf, mask, pixels.scale)
+    def ready(planes, light):
+        own = planes._replace(pixel_scale=pixels.scale)
         if light is None:
             light, basis = prepared(own, settings.mode)
         else:
             basis = bases.of(own, light, settings.mode)
         return light, basis, chi2_without_arcs(own, basis)
 
-    light, basis, chi2 = ready(*planes, jnp.asarray(observation.mask), light)
-    return Ready(light, basis, planes[2], pixels, chi2)
+    light, basis, chi2 = ready(planes, light)
+    return Ready(light, basis, planes.psf, pixels, chi2)
 
 
 def log_posterior(

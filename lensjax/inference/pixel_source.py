@@ -54,7 +54,7 @@ class PixelSource(NamedTuple):
     @property
     def stamp(self) -> Stamp:
         """The source as light to render; its middle is where x, y are nought."""
-        image = jnp.asarray(self.image, jnp.float32)[..., None]
+        image = jnp.asarray(self.image)[..., None]
         return Stamp(image, jnp.ones(1), self.pixel_scale)
 
 

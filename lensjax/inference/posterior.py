@@ -7,7 +7,7 @@ weight is the mode's evidence, by which modes are weighed against each other.
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -47,6 +47,21 @@ def of_mode(
     log_weight = jnp.where(jnp.isfinite(value), -value, -jnp.inf) - log_q
     total = jax.nn.logsumexp(log_weight)
     return Draws(u, log_weight - total, total - math.log(number))
+
+
+def nan_like(shapes: Any) -> Any:
+    """A tree of arrays of NaN, of these shapes."""
+    return jax.tree.map(lambda a: jnp.full(a.shape, jnp.nan, a.dtype), shapes)
+
+
+def only(chosen: Array, function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function makes of the rows that are chosen, one by one; NaN elsewhere."""
+    first = jax.tree.map(lambda a: a[0], arguments)
+    nothing = nan_like(jax.eval_shape(function, *first))
+    return jax.lax.map(
+        lambda one: jax.lax.cond(one[0], function, lambda *_: nothing, *one[1]),
+        (chosen, arguments),
+    )
 
 
 def laplace(at: Quadratic) -> Array:

@@ -3,6 +3,8 @@
 import math
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
@@ -62,6 +64,21 @@ def framed(observation: Observation, settings: Settings = DEFAULT) -> Observatio
     far = np.hypot(place[None], place[:, None]) > settings.radius
     psf = _of_size(np.asarray(observation.psf))
     return Observation(image, variance, psf, mask | far[..., None], scale)
+
+
+def arrays_of(
+    observation: Observation, settings: Settings, priors: Priors = USUAL
+) -> tuple[Observation, Pixels, Priors]:
+    """What is compiled for: arrays in JAX's default precision, and plain pixels.
+
+    The observation is `framed`, and has no pixel scale: that is the pixels'.
+    """
+    observation = framed(observation, settings)
+    pixels = pixels_of(observation, settings)
+    precision = jnp.zeros(()).dtype
+    planes = [jnp.asarray(a, precision) for a in observation[:3]]
+    planes = Observation(*planes, jnp.asarray(observation.mask), None)
+    return planes, pixels, jax.tree.map(lambda a: jnp.asarray(a, precision), priors)
 
 
 def _of_size(psf: np.ndarray) -> np.ndarray:

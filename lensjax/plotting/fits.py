@@ -70,7 +70,7 @@ def draw(
         _source(one.subplots(), fit, parts.source, parts.extent, caustic)
     else:
         half = pixels.pixel_scale * pixels.image.shape[0] / 2
-        picture = np.maximum(pixels.image / pixels.image.max(), 0)
+        picture = np.maximum(pixels.image, 0) / max(pixels.image.max(), 1e-30)
         axis = one.subplots()
         _source(axis, fit, picture, half, caustic, view=half)
         axis.set_title("source on pixels, and caustic [arcsec]", fontsize=10)

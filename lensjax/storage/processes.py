@@ -16,7 +16,7 @@ ONE_THREAD = "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"
 """How many threads linear algebra has: one, in a process that has others beside it.
 
 More of them wait for each other by spinning: two processes on two cores, each with two
-threads of OpenBLAS 0.3, fit a lens in 16 s instead of 1.
+threads of OpenBLAS 0.3, take many times as long as one alone.
 """
 
 AHEAD = 8  # chunks a process that wait for it, so that none is ever idle
