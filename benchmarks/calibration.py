@@ -14,6 +14,7 @@ is not made again.
 import argparse
 import contextlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from unittest import mock
 
@@ -87,6 +88,17 @@ def make(folder: Path, number: int, shear: float, seed: int, alone: bool) -> Non
                 hdus[-1].header["MAGZERO"] = survey.HSC.zero_point
         fits.HDUList(hdus).writeto(mocks / f"{name}.fits", overwrite=True)
     parquet.write(table, truth, overwrite=True)
+
+
+def chosen(folder: Path, ids: Sequence[str]) -> Path:
+    """A folder of links to these mocks."""
+    here = folder / f"first{len(ids)}"
+    here.mkdir(exist_ok=True)
+    for one in ids:
+        link = here / f"{one}.fits"
+        if not link.exists():
+            link.symlink_to((folder / "mocks" / link.name).resolve())
+    return here
 
 
 def ranks(folder: Path, name: str, truth: Table) -> dict[str, np.ndarray]:
@@ -170,20 +182,13 @@ def main() -> None:
     truth = parquet.read(asked.out / "truth.parquet")
     keys = dict(key.split("=", 1) for key in asked.keys)
     name = "_".join([asked.sampler, *(f"{k}{v}" for k, v in keys.items())])
-    pattern = "*.fits"
+    folder = asked.out / "mocks"
     if asked.first:
-        truth = truth[: asked.first]
-        chosen = asked.out / f"first{asked.first}"
-        chosen.mkdir(exist_ok=True)
-        for one in truth["id"]:
-            link = chosen / f"{one}.fits"
-            if not link.exists():
-                link.symlink_to((asked.out / "mocks" / link.name).resolve())
-        name = f"{chosen.name}_{name}"
-    folder = chosen if asked.first else asked.out / "mocks"
+        truth, name = truth[: asked.first], f"first{asked.first}_{name}"
+        folder = chosen(asked.out, truth["id"])
     table = asked.out / f"{name}.parquet"
     settings = FitConfig(
-        cutouts=str(folder / pattern),
+        cutouts=str(folder),
         out=str(table),
         survey="HSC",
         sampler=asked.sampler,

@@ -4,15 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from lenstronomy.Data.pixel_grid import PixelGrid
-from lenstronomy.Data.psf import PSF
-from lenstronomy.ImSim.image_model import ImageModel
-from lenstronomy.LensModel.lens_model import LensModel
 from lenstronomy.LightModel.light_model import LightModel
 from scipy.special import gammaincinv
-from test_mock import optics
+from test_mock import by_lenstronomy, optics
 
-from lensjax import interop, light, render
+from lensjax import light, render
 from lensjax.inference import scene
 
 N, SCALE, RAYS = 48, 0.168, 9
@@ -22,7 +18,6 @@ PEAK = 20  # [sky noise] of the arcs
 def theirs(vector, fine):
     """lenstronomy's arcs of a source of unit flux."""
     lens, source = scene.parts(jnp.asarray(vector), 1)
-    models, kwargs_lens = interop.to_lenstronomy(lens)
     e, phi = np.hypot(source.ex, source.ey), np.arctan2(source.ey, source.ex) / 2
     q = np.sqrt((1 - e) / (1 + e))
     n = float(source.n)
@@ -38,25 +33,7 @@ def theirs(vector, fine):
     }
     shape = LightModel(["SERSIC_ELLIPSE"])
     profile["amp"] = 1 / shape.total_flux([profile | {"amp": 1.0}])[0]
-    corner = -(N - 1) / 2 * SCALE
-    model = ImageModel(
-        PixelGrid(
-            nx=N,
-            ny=N,
-            ra_at_xy_0=corner,
-            dec_at_xy_0=corner,
-            transform_pix2angle=np.eye(2) * SCALE,
-        ),
-        PSF("PIXEL", kernel_point_source=fine, point_source_supersampling_factor=RAYS),
-        lens_model_class=LensModel(models),
-        source_model_class=shape,
-        kwargs_numerics={
-            "supersampling_factor": RAYS,
-            "supersampling_convolution": True,
-            "supersampling_kernel_size": None,  # all of it
-        },
-    )
-    return model.image(kwargs_lens, [profile])
+    return by_lenstronomy(lens, shape, profile, fine, RAYS, N, SCALE)
 
 
 @pytest.mark.filterwarnings("ignore:`axes` should not be:DeprecationWarning")

@@ -144,12 +144,10 @@ def optics(factor, pixels=43):
     return fine, effective
 
 
-def lenstronomy_arcs(lens, beta, source, fine_kernel, factor, channel):
+def by_lenstronomy(lens, light, kwargs_light, fine_kernel, factor, n, scale):
+    """lenstronomy's image (n, n) of light behind a lens, with so fine a kernel."""
     models, kwargs_lens = interop.to_lenstronomy(lens)
-    n, scale = HSC.image_size, HSC.pixel_scale
     corner = -(n - 1) / 2 * scale
-    image = np.asarray(source.image[..., channel], float) / source.pixel_scale**2
-    image = image * float(source.flux[2])
     model = ImageModel(
         PixelGrid(
             nx=n,
@@ -164,22 +162,29 @@ def lenstronomy_arcs(lens, beta, source, fine_kernel, factor, channel):
             point_source_supersampling_factor=factor,
         ),
         lens_model_class=LensModel(models),
-        source_model_class=LightModel(["INTERPOL"]),
+        source_model_class=light,
         kwargs_numerics={
             "supersampling_factor": factor,
             "supersampling_convolution": True,
             "supersampling_kernel_size": None,  # all of it
         },
     )
+    return model.image(kwargs_lens, [kwargs_light])
+
+
+def lenstronomy_arcs(lens, beta, source, fine_kernel, factor, channel):
+    image = np.asarray(source.image[..., channel], float) / source.pixel_scale**2
     kwargs_source = {
-        "image": image,
+        "image": image * float(source.flux[2]),
         "amp": 1.0,
         "center_x": beta[0],
         "center_y": beta[1],
         "phi_G": 0.0,
         "scale": source.pixel_scale,
     }
-    return model.image(kwargs_lens, [kwargs_source])
+    size = HSC.image_size, HSC.pixel_scale
+    light = LightModel(["INTERPOL"])
+    return by_lenstronomy(lens, light, kwargs_source, fine_kernel, factor, *size)
 
 
 @pytest.mark.filterwarnings("ignore:`axes` should not be:DeprecationWarning")

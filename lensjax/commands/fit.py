@@ -37,10 +37,10 @@ from lensjax.commands.settings.fit import FitConfig
 from lensjax.commands.signals import stop_on_signals
 from lensjax.inference import candidate, table
 from lensjax.inference.candidate import Candidate
-from lensjax.inference.images_of import Known
 from lensjax.inference.lens_model import Fit
 from lensjax.inference.problem import Settings
 from lensjax.inference.scene import Priors
+from lensjax.inference.source_images import Known
 from lensjax.storage import processes, tables
 from lensjax.survey import Survey
 

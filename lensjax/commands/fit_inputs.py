@@ -7,8 +7,8 @@ import numpy as np
 from lensjax import parameters
 from lensjax.catalogue import user_tables
 from lensjax.commands import config
-from lensjax.inference.images_of import Known
 from lensjax.inference.scene import Priors
+from lensjax.inference.source_images import Known
 
 LEAST_SIGMA = 0.03  # of ln theta_E: no start is trusted more
 

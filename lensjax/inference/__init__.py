@@ -9,7 +9,7 @@ from lensjax.inference.scene import NAMES, SPACE, Priors
 
 __getattr__, __dir__, _ = _lazy.attach(
     __name__,
-    ("candidate", "coolest", "images_of", "pixel_source", "residuals", "table"),
+    ("candidate", "coolest", "source_images", "pixel_source", "residuals", "table"),
 )
 __all__ = [
     "NAMES",

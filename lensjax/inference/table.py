@@ -9,12 +9,12 @@ from astropy.table import Column, Table
 
 from lensjax import parameters, sie
 from lensjax.catalogue import object_table, quality
-from lensjax.inference import images_of
+from lensjax.inference import source_images
 from lensjax.inference.candidate import HANDLED
-from lensjax.inference.images_of import Known
 from lensjax.inference.lens_model import Fit
 from lensjax.inference.problem import Settings
 from lensjax.inference.scene import SPACE, Priors
+from lensjax.inference.source_images import Known
 from lensjax.parameters import Parameter
 
 FATAL = {k: v for k, v in quality.FATAL.items() if k not in HANDLED} | {
@@ -161,7 +161,9 @@ def pictured(fit: Fit, known: Known) -> dict[str, float]:
     """Images of the source, or of what was seen, by column."""
     if not np.isfinite(fit.median).all():
         return {"n_images": float("nan")}
-    found = jax.tree.map(np.asarray, images_of.predict(fit.draws, fit.weight, known))
+    found = jax.tree.map(
+        np.asarray, source_images.predict(fit.draws, fit.weight, known)
+    )
 
     def half(values):
         return float(values[2] - values[0]) / 2

@@ -6,9 +6,9 @@ import pytest
 
 from lensjax import cosmology, images, inference, parameters
 from lensjax.commands import config, fit_inputs
-from lensjax.inference import images_of
-from lensjax.inference.images_of import Known
+from lensjax.inference import source_images
 from lensjax.inference.scene import Priors
+from lensjax.inference.source_images import Known
 from lensjax.lens import ray_shoot
 
 MEAN = np.array(
@@ -39,7 +39,7 @@ def solved(vector, known):
 
 def test_medians_and_ranges_are_those_of_the_draws(posterior):
     known = Known(0.5, 1.5)
-    found = images_of.predict(*posterior, known)
+    found = source_images.predict(*posterior, known)
     each = jax.jit(lambda v: solved(v, known))
     rows = [each(v) for v in posterior[0]]
     number = int(rows[0][0].valid.sum())
@@ -64,7 +64,7 @@ def test_medians_and_ranges_are_those_of_the_draws(posterior):
 
 
 def test_without_redshifts_there_are_images_and_no_delays(posterior):
-    found = images_of.predict(*posterior, Known())
+    found = source_images.predict(*posterior, Known())
     assert int(found.number) >= 2 and np.isnan(found.delay).all()
     assert np.isfinite(found.x[:, : int(found.number)]).all()
 
@@ -72,7 +72,7 @@ def test_without_redshifts_there_are_images_and_no_delays(posterior):
 def test_an_image_that_was_seen_stays_and_delays_count_from_it(posterior):
     truth, _ = jax.jit(lambda v: solved(v, Known()))(MEAN)
     known = Known(0.5, 1.5, float(truth.x[1]), float(truth.y[1]), 60_000.0)
-    found = images_of.predict(*posterior, known)
+    found = source_images.predict(*posterior, known)
     assert float(found.delay[1, 1]) == 0 and float(found.delay[1, 0]) < 0
     near = abs(np.asarray(found.x[:, 1]) - known.seen_x)
     assert near.max() < 1e-3  # by every draw
