@@ -41,6 +41,7 @@ __all__ = ["SampleConfig"]  # what is not used here, for the commands
 
 CONF = Path(__file__).parent / "conf"
 FORMER = {"endless": "online"}  # keys of version 0.1 -> their names now
+PRESETS = ("sample", "estimator")  # keys that stand for others, see conf/
 SWEPT = ("train", "grid")  # commands whose runs are folders of their own
 SCHEMAS: dict[str, type] = {
     "sample": DrawConfig,
@@ -195,10 +196,10 @@ def _check_keys(name: str, overrides: list[str]) -> None:
             listed = ", ".join(known)
             hint = f"did you mean {near[0]}?" if near else f"there are {listed}"
             raise ConfigError(f"there is no key {key!r}: {hint}")
-        if key == "sample":  # a preset is a file: hydra's words name its search path
-            presets = sorted(path.stem for path in (CONF / "sample").glob("*.yaml"))
+        if key in PRESETS:  # a preset is a file: hydra's words name its search path
+            presets = sorted(path.stem for path in (CONF / key).glob("*.yaml"))
             for one in value.split(","):
-                choice("sample", one, tuple(presets))
+                choice(key, one, tuple(presets))
 
 
 def compose(name: str, overrides: list[str]) -> Any:
@@ -272,9 +273,11 @@ def _in_one_line(error: BaseException) -> str:
 
 def command_line(settings: TrainConfig) -> str:
     """The command that makes a training run: what differs from the defaults."""
-    preset = typed(compose("train", [f"sample={settings.sample}"]), TrainConfig)
     keys = [f"sample={settings.sample}"]
-    local = ("run_dir", "checkpoint_seconds", "steps_per_dispatch", "devices", "sample")
+    if settings.estimator != "paper":
+        keys.append(f"estimator={settings.estimator}")
+    preset = typed(compose("train", keys), TrainConfig)
+    local = ("run_dir", "checkpoint_seconds", "steps_per_dispatch", "devices", *PRESETS)
     for key, value in vars(settings).items():
         if key not in local and value != getattr(preset, key):
             keys.append(f"{key}={_as_typed(value)}")

@@ -68,6 +68,7 @@ def final_of(job: Job, stage: Stage, epochs: int) -> Stage:
         labels=[{"fold": "final"}],
         steps=rows // plan.settings.batch_size,
         epochs=epochs,
+        settings=plan.settings._replace(epochs=epochs),
         validates=False,
         keep_best=False,
     )
@@ -86,20 +87,29 @@ def loader_of(job: Job, stage: Stage) -> InMemory | FromDisk:
             stage.steps,
             stage.validates,
         )
-    bands = plan.rendering.survey
-    size = len(systems.number) * bands.image_size**2 * len(bands.bands) * 4
-    keep, images = plan.keep_images, None
+    rows = jax.tree.map(jnp.asarray, systems)
+    made = jax.eval_shape(
+        lambda rows, galaxies: dataset.scenes(
+            rows, galaxies, plan.rendering, plan.estimator
+        ),
+        rows,
+        galaxies,
+    )
+    size = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(made))
+    keep, kept = plan.keep_images, None
     if keep is None:
         keep = jax.default_backend() == "cpu" and size < KEEP_AT_MOST
     if keep:
         with progress.track("rendering mocks", len(systems.number), "mocks") as update:
-            images = dataset.render_all(systems, galaxies, plan.rendering, update)
-    rows = jax.tree.map(jnp.asarray, systems)
+            kept = dataset.keep_all(
+                plan.estimator, systems, galaxies, plan.rendering, update
+            )
     if plan.online is None:
-        return InMemory(Data(rows, galaxies if images is None else None, images))
-    pool = proposals.pool(plan.key, galaxies, bands, plan.criteria, COSMOLOGY)
+        return InMemory(Data(rows, galaxies if kept is None else None, kept))
+    survey = plan.rendering.survey
+    pool = proposals.pool(plan.key, galaxies, survey, plan.criteria, COSMOLOGY)
     share = jnp.asarray(online.thinning(job.sample, plan.criteria))
-    return InMemory(Data(rows, galaxies, images, pool, share))
+    return InMemory(Data(rows, galaxies, kept, pool, share))
 
 
 def online_of(job: Job) -> Online | None:

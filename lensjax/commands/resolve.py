@@ -14,12 +14,12 @@ from jax import Array
 from lensjax import cosmology, parameters, survey
 from lensjax.catalogue import Catalogue, Listing, ingested, plain
 from lensjax.commands import config, progress
-from lensjax.learning import network, paper_cnn
+from lensjax.learning import network, paper_cnn, posterior, residual
 from lensjax.learning.estimator import Estimator
 from lensjax.learning.members import Hyperparameters
 from lensjax.learning.network import Architecture
 from lensjax.learning.step import Settings
-from lensjax.mocks import population, sample
+from lensjax.mocks import population, sample, varied
 from lensjax.mocks.online import Online
 from lensjax.mocks.proposals import Criteria
 from lensjax.mocks.sample import Sample
@@ -109,8 +109,14 @@ def decisive(settings: config.TrainConfig) -> dict[str, Any]:
 
 def estimator_of(settings: config.TrainConfig) -> Estimator:
     """What is trained; ConfigError for a network that cannot be."""
-    own = network_of(settings)
     try:
+        if settings.estimator == "posterior":
+            own = posterior.settings_of(
+                survey_of(settings), settings.width, settings.blocks, settings.shear > 0
+            )
+            residual.validate(own.architecture)
+            return posterior.estimator(own)
+        own = network_of(settings)
         network.validate(own.architecture)
     except ValueError as error:
         raise config.ConfigError(str(error)) from error
@@ -125,6 +131,9 @@ def learning_of(settings: config.TrainConfig) -> Settings:
         settings.momentum,
         settings.weight_decay,
         settings.average,
+        settings.schedule,
+        settings.clip,
+        settings.epochs,
     )
 
 
@@ -174,6 +183,7 @@ def catalogue_of(settings: config.SampleConfig) -> tuple[Catalogue, Listing]:
             survey_of(settings),
             COSMOLOGY,
             settings.dither,
+            varied.VARIED if settings.galaxies == "varied" else population.SMOOTH,
         )
     progress.say(
         f"{len(listing.lens_id):,} lens galaxies and {len(listing.source_id):,} sources"

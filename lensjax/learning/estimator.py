@@ -15,6 +15,17 @@ from lensjax.mocks.system import System
 from lensjax.parameters import Space
 
 
+class Scene(NamedTuple):
+    """What is looked at to learn from mocks (B,)."""
+
+    seen: Any  # a tree of (B, ...): images, or what an estimator's `see` made of them
+    parts: Array | None = None  # (B, n, n) maps of what pixels show, see `mocks.parts`
+
+
+def _images(images: Array) -> Array:
+    return images
+
+
 class Estimator(NamedTuple):
     """A network and what it learns; static under jit.
 
@@ -24,12 +35,18 @@ class Estimator(NamedTuple):
 
     # key -> parameters, a tree of arrays
     init: Callable[[Array], Any]
-    # parameters, images (B, n, n, band) [counts], systems (B,), weights (len(space),)
-    # and a key, None where nothing is learnt -> the loss of each system (B,)
-    loss: Callable[[Any, Array, System, Array, Array | None], Array]
-    # parameters, images (B, n, n, band) [counts] -> predictions (B, len(space))
-    predict: Callable[[Any, Array], Array]
+    # parameters, scenes, systems (B,), weights (len(space),) and a key, None where
+    # nothing is learnt -> the loss of each system (B,)
+    loss: Callable[[Any, Scene, System, Array, Array | None], Array]
+    # parameters, what is seen of images -> predictions (B, len(space))
+    predict: Callable[[Any, Any], Array]
     space: Space = parameters.WITHOUT_SHEAR  # what the numbers of a prediction are
+    # images (B, n, n, band) [counts] -> what the network looks at; nothing is learnt
+    # in it, so that it can be kept
+    see: Callable[[Array], Any] = _images
+    # parameters, what is seen -> posteriors, see `posterior.Prediction`; None: points
+    posterior: Callable[[Any, Any], Any] | None = None
+    maps: bool = False  # whether it learns from maps of what pixels show
 
 
 def targets(systems: System, space: Space = parameters.WITHOUT_SHEAR) -> Array:

@@ -24,7 +24,7 @@ class InMemory:
 
     def __init__(self, data: Data):
         self.data = data
-        self.renders = data.images is None  # within the step
+        self.renders = data.kept is None  # within the step
 
     def training(self, epoch: int, first: int, last: int) -> Data:
         """What steps `first` to `last` of an epoch read."""

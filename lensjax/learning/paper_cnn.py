@@ -46,8 +46,9 @@ def loss(predicted: Array, truth: Array, weights: Array) -> Array:
 def estimator(settings: Settings) -> Estimator:
     """The paper's network with these settings; the same one for the same settings."""
 
-    def loss_of(params, images, systems, weights, key):
-        return loss(predict(params, images, settings, key), targets(systems), weights)
+    def loss_of(params, scenes, systems, weights, key):
+        predicted = predict(params, scenes.seen, settings, key)
+        return loss(predicted, targets(systems), weights)
 
     return Estimator(
         init=lambda key: network.init(key, settings.architecture),

@@ -80,10 +80,18 @@ def _run(work: _Work, state, member, data, epoch, first, last) -> State:
         own = jax.random.fold_in(jax.random.fold_in(key, 2), number)
         if work.online:
             batch = step.of_new_systems(
-                own, member, size, data, work.rendering, work.online
+                own,
+                member,
+                size,
+                data,
+                work.rendering,
+                work.online,
+                work.estimator,
             )
         else:
-            batch = step.of_sample(rows, number, size, data, work.rendering)
+            batch = step.of_sample(
+                rows, number, size, data, work.rendering, work.estimator
+            )
         dropout = jax.random.fold_in(jax.random.fold_in(key, 1), number)
         total = epoch * work.steps + number
         return step.learn(
@@ -114,10 +122,10 @@ def _validate(work: _Work, state, member, data, first, last) -> State:
     n = fold.n_validation.astype(state.validation_sum.dtype)
 
     def block(number, total):
-        images = dataset.images_of(data, rows[number], work.rendering)
+        scenes = dataset.scenes_of(data, rows[number], work.rendering, work.estimator)
         systems = dataset.take(data.systems, rows[number])
         params = step.in_use(state)
-        each = work.estimator.loss(params, images, systems, member.weights, None)
+        each = work.estimator.loss(params, scenes, systems, member.weights, None)
         return total + jnp.where(counts[number], each, 0).sum() / n
 
     total = jax.lax.cond(
@@ -156,7 +164,8 @@ def predict(
     """Predictions (len(rows), n) of one network for rows of the sample."""
 
     def block(rows):
-        return estimator.predict(params, dataset.images_of(data, rows, rendering))
+        scenes = dataset.scenes_of(data, rows, rendering, estimator)
+        return estimator.predict(params, scenes.seen)
 
     predicted = jax.lax.map(block, dataset.blocks(rows))
     return predicted.reshape(-1, predicted.shape[-1])[: rows.shape[0]]

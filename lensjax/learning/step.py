@@ -13,11 +13,13 @@ from jax import Array
 
 from lensjax.learning import dataset
 from lensjax.learning.dataset import Data
-from lensjax.learning.estimator import Estimator
+from lensjax.learning.estimator import Estimator, Scene
 from lensjax.learning.members import Member, key_of
 from lensjax.mocks import online
 from lensjax.mocks.online import Online
 from lensjax.mocks.system import Rendering, System
+
+WARM_UP = 0.03  # of the training, with a cosine
 
 
 class Settings(NamedTuple):
@@ -28,6 +30,9 @@ class Settings(NamedTuple):
     momentum: float = 0.9
     weight_decay: float = 5e-4
     average: float = 0.0  # decay a step of the running mean of parameters; 0: none
+    schedule: str = "constant"  # of the learning rate, or cosine
+    clip: float = 0.0  # longest gradient; 0: none
+    epochs: int = 1  # at the end of which a cosine's learning rate is zero
 
 
 class State(NamedTuple):
@@ -51,7 +56,7 @@ class Batch(NamedTuple):
     """What one step learns from."""
 
     systems: System  # (B,)
-    images: Array  # (B, n, n, band), finite also where a system does not count
+    scenes: Scene  # (B, ...), finite also where a system does not count
     counts: Array  # (B,) bool
 
 
@@ -119,13 +124,18 @@ def finite(state: State) -> Array:
 
 
 def of_sample(
-    rows: Array, number: Array, size: int, data: Data, rendering: Rendering
+    rows: Array,
+    number: Array,
+    size: int,
+    data: Data,
+    rendering: Rendering,
+    estimator: Estimator,
 ) -> Batch:
     """Batch `number` of an epoch that goes through these rows of the sample."""
     rows = jax.lax.dynamic_slice(rows, (number * size,), (size,))
     systems = dataset.take(data.systems, rows)
-    images = dataset.images_of(data, rows, rendering)
-    return Batch(systems, images, jnp.ones(size, bool))
+    scenes = dataset.scenes_of(data, rows, rendering, estimator)
+    return Batch(systems, scenes, jnp.ones(size, bool))
 
 
 def of_new_systems(
@@ -135,6 +145,7 @@ def of_new_systems(
     data: Data,
     rendering: Rendering,
     settings: Online,
+    estimator: Estimator,
 ) -> Batch:
     """A batch that nobody has seen, of the lenses that the member may train on."""
     systems, found = online.draw(
@@ -147,9 +158,13 @@ def of_new_systems(
         rendering,
         settings,
     )
-    images = dataset.render(systems, data.catalogue, rendering)
-    # what is not counted must be finite all the same
-    return Batch(systems, jnp.where(found[:, None, None, None], images, 0), found)
+    scenes = dataset.scenes(systems, data.catalogue, rendering, estimator)
+
+    def counted(a: Array) -> Array:
+        # what is not counted must be finite all the same
+        return jnp.where(found.reshape(-1, *[1] * (a.ndim - 1)), a, jnp.zeros_like(a))
+
+    return Batch(systems, jax.tree.map(counted, scenes), found)
 
 
 def learn(
@@ -163,14 +178,19 @@ def learn(
     settings: Settings,
 ) -> State:
     """The state after one more step, `number` of all, of epochs of so many `steps`."""
-    n = jnp.maximum(batch.counts.sum(), 1).astype(batch.images.dtype)
+    n = jnp.maximum(batch.counts.sum(), 1).astype(state.loss_sum.dtype)
 
     def mean_loss(params):
-        each = estimator.loss(params, batch.images, batch.systems, member.weights, key)
+        each = estimator.loss(params, batch.scenes, batch.systems, member.weights, key)
         return jnp.where(batch.counts, each, 0).sum() / n
 
     value, gradient = jax.value_and_grad(mean_loss)(state.params)
-    update, opt_state = optimizer(settings, member.learning_rate).update(
+    if settings.clip:
+        length = optax.tree.norm(gradient)
+        shorter = jnp.minimum(1, settings.clip / jnp.maximum(length, 1e-12))
+        gradient = jax.tree.map(lambda g: g * shorter, gradient)
+    rate = member.learning_rate * pace(number / (settings.epochs * steps), settings)
+    update, opt_state = optimizer(settings, rate).update(
         gradient, state.optimizer, state.params
     )
     params = optax.apply_updates(state.params, update)
@@ -181,6 +201,17 @@ def learn(
         loss_sum=state.loss_sum + value / steps,
         empty=state.empty + (~batch.counts).sum(dtype=state.empty.dtype),
     )
+
+
+def pace(done: Array, settings: Settings) -> Array:
+    """Share of the learning rate, when so much of the training is `done` (0 to 1)."""
+    done = jnp.asarray(done, jnp.float32)
+    if settings.schedule == "constant":
+        return jnp.ones_like(done)
+    if settings.schedule == "cosine":
+        down = (1 + jnp.cos(jnp.pi * jnp.clip(done, 0, 1))) / 2
+        return jnp.minimum(1, (done + 1e-4) / WARM_UP) * down
+    raise ValueError(f"schedule is constant or cosine, not {settings.schedule!r}")
 
 
 def _averaged(average: Any, params: Any, number: Array, decay: float) -> Any:

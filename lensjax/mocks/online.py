@@ -102,4 +102,5 @@ def _slot(key, among, pool, catalogue, thinning, rendering, online):
     rows, accepted = jax.lax.map(judge, rows)
     accepted &= worth[first]
     taken = accepted.argmax()
-    return jax.tree.map(lambda a: a[taken], rows), accepted.any()
+    row = jax.tree.map(lambda a: a[taken], rows)
+    return proposals.without_arcs(key, row, criteria), accepted.any()

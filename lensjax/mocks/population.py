@@ -7,6 +7,7 @@ draws look like real HSC cutouts and where they do not.
 
 import functools
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -36,7 +37,21 @@ FINE_PIXELS = 3  # along the side of a survey pixel, for the light of lens galax
 STAMP = 96  # side of a source stamp [pixel]
 SOURCE_PIXEL_SCALE = 0.03  # [arcsec], as HST's drizzled images
 SOURCE_FWHM = 0.10  # of HST's PSF in them [arcsec]
-MOST_CLUMPS = 4
+
+
+class SourceLooks(NamedTuple):
+    """How drawn sources look; static under jit.  The defaults are the paper's way."""
+
+    slope: float = 0.28  # of log10 N against i
+    size: float = 1.0  # factor on the published radii
+    colours: tuple[float, float, float] = (0.20, 0.05, 0.12)  # mean g-r, r-i, i-z
+    scatter: tuple[float, float, float] = (0.25, 0.18, 0.15)  # about them
+    most_clumps: int = 4
+    in_clumps: tuple[float, float] = (0.1, 0.5)  # share of the light
+    noise: float = 0.0  # of the image that a stamp is [counts per pixel, in i]
+
+
+SMOOTH_LOOKS = SourceLooks()
 
 
 class Ellipticals(NamedTuple):
@@ -162,7 +177,7 @@ def neighbours(key: Array, x: Array, y: Array, survey: Survey) -> Array:
     x0, y0 = jax.random.uniform(k_place, (2, most), minval=-half, maxval=half)
     # none on top of the lens: what lies there is part of its light
     there &= jnp.hypot(x0, y0) > 1.5
-    i = _counts_slope(k_mag, most, 0.30, 20.0, 26.0)
+    i = counts_slope(k_mag, most, 0.30, 20.0, 26.0)
     red = jax.random.uniform(jax.random.fold_in(k_colour, 1), (most,)) < 0.25
     colour = jnp.where(
         red[:, None], jnp.array([1.5, 0.8, 0.3]), jnp.array([0.5, 0.3, 0.1])
@@ -206,7 +221,7 @@ def observe(key: Array, image: Array, survey: Survey) -> Array:
     return image + sky + photon_noise(k_photon, image, survey)
 
 
-def _counts_slope(
+def counts_slope(
     key: Array, n: int, slope: float, bright: float, faint: float
 ) -> Array:
     """Magnitudes with number counts N(m) ~ 10^(slope m) between two limits."""
@@ -216,20 +231,24 @@ def _counts_slope(
 
 
 def source(
-    key: Array, cosmo: FlatLambdaCDM, survey: Survey
+    key: Array,
+    cosmo: FlatLambdaCDM,
+    survey: Survey,
+    looks: SourceLooks = SMOOTH_LOOKS,
 ) -> tuple[Array, Array, Array]:
     """A faint, clumpy, mostly star-forming galaxy: stamp (m, m, band), redshift, mag.
 
-    A Sersic body and one to four bluer clumps on it, as sharp as HST would show them:
-    a real stamp is no sharper, and rays 0.056 arcsec apart would miss finer detail.
+    A Sersic body and one to four (or more) bluer clumps on it, as sharp as HST would
+    show them: a real stamp is no sharper, and rays 0.056 arcsec apart would miss finer
+    detail.
     """
     k_z, k_mag, k_colour, k_size, k_shape, k_clump = jax.random.split(key, 6)
     axis = jnp.linspace(0.1, 5.0, 491)
     density = axis**2 * jnp.exp(-((axis / 0.13) ** 0.70))
     z = _inverse_transform(k_z, axis, density, 1)[0]
-    i = _counts_slope(k_mag, 1, 0.28, *SOURCE_RANGE)[0]
-    g_r, r_i, i_z = jnp.array([0.20, 0.05, 0.12]) + jnp.array(
-        [0.25, 0.18, 0.15]
+    i = counts_slope(k_mag, 1, looks.slope, *SOURCE_RANGE)[0]
+    g_r, r_i, i_z = jnp.array(looks.colours) + jnp.array(
+        looks.scatter
     ) * jax.random.normal(k_colour, (3,))
     mag = jnp.stack([i + r_i + g_r, i + r_i, i, i - i_z])
 
@@ -238,7 +257,8 @@ def source(
     absolute = i - modulus + 2.5 * jnp.log10(1 + z)
     kpc = 10 ** (-(absolute + 18) / 4 + 0.35 * jax.random.normal(k_size))
     kpc *= ((1 + z) / 1.6) ** -1.2
-    radius = jnp.clip(kpc / (1000 * d_a) / cosmology.ARCSEC, 0.06, 0.6)
+    radius = looks.size * kpc / (1000 * d_a) / cosmology.ARCSEC
+    radius = jnp.clip(radius, 0.06, 0.6)
     u = jax.random.uniform(k_shape, (2,), minval=1e-6)
     q = jnp.clip(1 - 0.3 * jnp.sqrt(-2 * jnp.log(u[0])), 0.2, 1)
     phi = jnp.pi * u[1]
@@ -249,15 +269,16 @@ def source(
     x, y = ray_grid(STAMP, SOURCE_PIXEL_SCALE, float)
     body = light.sersic(x, y, radius, index, q, phi)
     k_n, k_place, k_small, k_share = jax.random.split(k_clump, 4)
-    there = jnp.arange(MOST_CLUMPS) < jax.random.randint(k_n, (), 1, MOST_CLUMPS + 1)
-    along, across = radius * 0.8 * jax.random.normal(k_place, (2, MOST_CLUMPS))
+    most = looks.most_clumps
+    there = jnp.arange(most) < jax.random.randint(k_n, (), 1, most + 1)
+    along, across = radius * 0.8 * jax.random.normal(k_place, (2, most))
     across *= q
     c, s = jnp.cos(phi), jnp.sin(phi)
-    small = radius * jax.random.uniform(k_small, (MOST_CLUMPS,), minval=0.1, maxval=0.3)
-    share = jnp.where(there, jax.random.uniform(k_share, (MOST_CLUMPS,)), 0)
-    # a tenth to half of the light is in the clumps
+    small = radius * jax.random.uniform(k_small, (most,), minval=0.1, maxval=0.3)
+    share = jnp.where(there, jax.random.uniform(k_share, (most,)), 0)
+    low, high = looks.in_clumps
     in_clumps = jax.random.uniform(
-        jax.random.fold_in(k_share, 1), minval=0.1, maxval=0.5
+        jax.random.fold_in(k_share, 1), minval=low, maxval=high
     )
     share *= in_clumps / share.sum()
     clumps = sum(
@@ -270,7 +291,7 @@ def source(
             1.0,
             0.0,
         )
-        for k in range(MOST_CLUMPS)
+        for k in range(most)
     )
     # clumps are bluer than the body by 0.2 mag from g to z; the total keeps its colours
     blue = 10 ** (0.4 * jnp.array([0.12, 0.04, -0.03, -0.08]))
@@ -280,6 +301,12 @@ def source(
     taper = jnp.where(
         edge < 0.8, 1, jnp.cos(jnp.pi / 2 * jnp.clip(edge - 0.8, 0, 0.2) / 0.2)
     )
+    shape = shape / shape.sum((0, 1))[None, None]
+    if looks.noise:
+        # one image, coloured by the galaxy's magnitudes, brings its noise to all bands
+        white = jax.random.normal(jax.random.fold_in(k_clump, 1), (STAMP, STAMP, 1))
+        noise = looks.noise * 10 ** (0.4 * (i - survey.zero_point))
+        shape = shape + noise * _gaussian_blur(white, 2.0) * 3.8
     shape = shape * taper[..., None] ** 2
     shape = shape / shape.sum((0, 1))[None, None]
     seen = photometry.in_bands(mag, survey)
@@ -299,7 +326,23 @@ def _gaussian_blur(image: Array, fwhm: float) -> Array:
     return jnp.fft.irfft2(spectrum, s=(n, n), axes=(0, 1))
 
 
-@functools.partial(jax.jit, static_argnums=(4, 5))
+class Drawing(NamedTuple):
+    """How the population's galaxies are drawn; static under jit."""
+
+    # as `cutout`, and the map of its parts (n, n), where they are told apart
+    cutout: Callable[..., tuple[Array, Array | None]]
+    looks: SourceLooks
+
+
+def _without_parts(*arguments) -> tuple[Array, None]:
+    return cutout(*arguments), None
+
+
+SMOOTH = Drawing(_without_parts, SMOOTH_LOOKS)
+"""One ellipse of light, whose neighbours are part of its cutout; clumpy sources."""
+
+
+@functools.partial(jax.jit, static_argnums=(4, 5, 6))
 def _lens_stamps(
     key: Array,
     numbers: Array,
@@ -307,26 +350,33 @@ def _lens_stamps(
     kernels: Array,
     survey: Survey,
     room: int,
-) -> tuple[Array, dict[str, Array]]:
-    """Cutouts (n, side, side, band) of lens galaxies (n,), and what is measured."""
+    drawing: Drawing,
+) -> tuple[Array, Array | None, dict[str, Array]]:
+    """Cutouts (n, side, side, band) of lens galaxies (n,), their parts and measures."""
 
     def one(row):
         number, galaxy, kernel = row
         own = jax.random.fold_in(key, number)
-        image = cutout(own, galaxy, kernel, survey, room)
-        return image, _catalogue.measure(image, kernel, survey)
+        image, parts = drawing.cutout(own, galaxy, kernel, survey, room)
+        return image, parts, _catalogue.measure(image, kernel, survey)
 
     return jax.lax.map(one, (numbers, galaxies, kernels))
 
 
-@functools.partial(jax.jit, static_argnums=3)
+@functools.partial(jax.jit, static_argnums=(3, 4))
 def _source_stamps(
-    key: Array, numbers: Array, cosmo: FlatLambdaCDM, survey: Survey
+    key: Array,
+    numbers: Array,
+    cosmo: FlatLambdaCDM,
+    survey: Survey,
+    looks: SourceLooks,
 ) -> tuple[Array, Array, Array]:
     """Stamps, redshifts and magnitudes of sources (n,)."""
-    return jax.lax.map(
-        lambda number: source(jax.random.fold_in(key, number), cosmo, survey), numbers
-    )
+
+    def one(number):
+        return source(jax.random.fold_in(key, number), cosmo, survey, looks)
+
+    return jax.lax.map(one, numbers)
 
 
 def catalogue(
@@ -336,10 +386,12 @@ def catalogue(
     survey: Survey,
     cosmo: FlatLambdaCDM,
     room: int = 0,
+    drawing: Drawing = SMOOTH,
 ) -> tuple[Catalogue, Listing]:
     """A catalogue of drawn galaxies, as if read from disk; fixed by its key.
 
-    Cutouts have `room` pixels more on each side than the survey's.
+    Cutouts have `room` pixels more on each side than the survey's.  `drawing` is
+    `SMOOTH` or `varied.VARIED`.
     """
     k_lens, k_image, k_psf, k_source = jax.random.split(key, 4)
     galaxies = jax.jit(ellipticals, static_argnums=1)(k_lens, n_lenses, cosmo)
@@ -350,13 +402,17 @@ def catalogue(
 
     def stamps_of(rows):
         some = jax.tree.map(lambda a: a[rows], galaxies)
-        return _lens_stamps(k_image, rows, some, kernels[which[rows]], survey, room)
+        psfs = kernels[which[rows]]
+        return _lens_stamps(k_image, rows, some, psfs, survey, room, drawing)
 
-    image, measured = jax.tree.map(jnp.asarray, batching.in_blocks(stamps_of, n_lenses))
+    image, parts, measured = jax.tree.map(
+        jnp.asarray, batching.in_blocks(stamps_of, n_lenses)
+    )
     stamps, z, mag = jax.tree.map(
         jnp.asarray,
         batching.in_blocks(
-            lambda rows: _source_stamps(k_source, rows, cosmo, survey), n_sources
+            lambda rows: _source_stamps(k_source, rows, cosmo, survey, drawing.looks),
+            n_sources,
         ),
     )
     lenses = Lenses(
@@ -367,6 +423,7 @@ def catalogue(
         weight=(galaxies.vdisp / 200) ** -4,
         # drawn at the centre of their cutouts: what is measured is noise and neighbours
         **measured | {"x": jnp.zeros(n_lenses), "y": jnp.zeros(n_lenses)},
+        parts=parts,
     )
     sources = Sources(stamps, jnp.ones((n_sources, len(survey.bands))), z, mag)
     drawn = Catalogue(lenses, sources, kernels)

@@ -49,6 +49,10 @@ class Criteria(NamedTuple):
     shear: float = 0.0  # scatter of each component of an external shear
     dither: int = 0  # lens images are shifted by up to so many pixels along x and y
     vary_psf: bool = False  # any PSF of the catalogue for the arcs, not the lens's own
+    # theta_E flat in its logarithm, whatever the light of the lens; then velocity
+    # dispersions follow from it, and every lens is as likely as the next
+    free_theta_E: bool = False
+    arc_free: float = 0.0  # share of the sample whose arcs are left out
 
 
 class Pool(NamedTuple):
@@ -70,7 +74,7 @@ def pool(
     cosmo: FlatLambdaCDM,
 ) -> Pool:
     """The catalogue as `pair` wants it; ValueError where no lens is strong enough."""
-    lenses = catalogue.lenses._replace(image=None)
+    lenses = catalogue.lenses._replace(image=None, parts=None)
     field = None
     if not np.isfinite([lenses.z, lenses.vdisp]).all():
         ellipticals = jax.jit(population.ellipticals, static_argnums=1)
@@ -123,6 +127,15 @@ def pair(
         )
     z_source = pool.source_z[j]
     theta_E = cosmology.einstein_radius(cosmo, vdisp, z_lens, z_source)
+    strength = lenses.weight[i] * theta_E**2 / pool.strongest
+    if criteria.free_theta_E:
+        edges = jnp.log(jnp.array([criteria.theta_E_min, criteria.theta_E_max]))
+        u = jax.random.uniform(keys[11], minval=edges[0], maxval=edges[1])
+        of_light, theta_E = theta_E, jnp.exp(u)
+        # a source that is not behind the lens has no theta_E at all
+        strength = jnp.where(of_light > 0, jnp.ones_like(theta_E), 0)
+        vdisp = vdisp * jnp.sqrt(theta_E / jnp.where(of_light > 0, of_light, 1))
+        vdisp_drawn = jnp.ones_like(vdisp_drawn)
 
     shift_x = shift_y = jnp.zeros_like(i)
     if criteria.dither:
@@ -149,7 +162,6 @@ def pair(
     if criteria.vary_psf:
         psf = jax.random.randint(keys[9], (), 0, pool.n_psfs, psf.dtype)
 
-    strength = lenses.weight[i] * theta_E**2 / pool.strongest
     plausible = jax.random.uniform(keys[10]) < strength
     plausible &= (theta_E >= criteria.theta_E_min) & (theta_E <= criteria.theta_E_max)
     return System(
@@ -244,6 +256,25 @@ def largest_region(multiplicity: str, shear: float) -> float:
     g = np.linspace(-shear, shear, 21, dtype=np.float32)
     with jax.ensure_compile_time_eval():  # also where a caller is being traced
         return 1.01 * float(np.max(reach(*(a.ravel() for a in np.meshgrid(q, g)))))
+
+
+def without_arcs(key: Array, row: System, criteria: Criteria) -> System:
+    """The accepted system, or by chance the galaxy alone: a lens with no images.
+
+    `key` is the proposal's own.  What the mass would be is kept: who sees no arcs is
+    asked for it all the same, and can only say what is likely of any lens.
+    """
+    if not criteria.arc_free:
+        return row
+    bare = jax.random.uniform(jax.random.fold_in(key, 3)) < criteria.arc_free
+    nothing = {
+        "n_images": jnp.zeros_like(row.n_images),
+        "arc_peak": jnp.zeros_like(row.arc_peak),
+        "log_flux_ratio": jnp.full_like(row.log_flux_ratio, system.NO_ARCS),
+    }
+    return row._replace(
+        **{k: jnp.where(bare, v, getattr(row, k)) for k, v in nothing.items()}
+    )
 
 
 def count_images(row: System) -> Array:

@@ -58,8 +58,8 @@ def draw(
 
     `Sample.weight` sums to the mean over all pairs of a lens and a source galaxy of the
     area [arcsec^2] in which that source would have been accepted; within the sample it
-    undoes the cap.  Samples of doubles and of quads are mixed as nature would by
-    drawing rows of both by weight.
+    undoes the cap (where theta_E is free it says nothing).  Samples of doubles and of
+    quads are mixed as nature would by drawing rows of both by weight.
 
     Raises ValueError, with what to widen, where `patience` proposals in a row are all
     refused, or very many for their arcs.  `progress` is told the number accepted so
@@ -155,6 +155,9 @@ def draw(
             f"({criteria.cap}) or once ({criteria.once}), or ask for fewer"
         )
     systems = batching.rows(batching.joined(accepted), slice(0, size))
+    if criteria.arc_free:
+        bare = _without_arcs(key, jax.tree.map(jnp.asarray, systems), criteria)
+        systems = jax.tree.map(np.asarray, bare)
     last = int(systems.number[-1])
     counts = {"proposed": last + 1}
     for name, numbers in passed.items():
@@ -218,6 +221,15 @@ def _place(key: Array, systems: System, criteria: Criteria) -> tuple[System, Arr
     def one(row):
         own = jax.random.fold_in(key, row.number)
         return proposals.place(own, row, criteria)
+
+    return jax.vmap(one)(systems)
+
+
+@partial(jax.jit, static_argnums=2)
+def _without_arcs(key: Array, systems: System, criteria: Criteria) -> System:
+    def one(row):
+        own = jax.random.fold_in(key, row.number)
+        return proposals.without_arcs(own, row, criteria)
 
     return jax.vmap(one)(systems)
 

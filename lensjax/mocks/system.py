@@ -9,9 +9,12 @@ from jax import Array
 from lensjax import mock
 from lensjax.catalogue import Catalogue, Lenses, Sources
 from lensjax.lens import Lens
+from lensjax.mocks import parts
 from lensjax.shear import Shear
 from lensjax.sie import SIE
 from lensjax.survey import Survey
+
+NO_ARCS = -6.0  # log_flux_ratio where there are none
 
 
 class System(NamedTuple):
@@ -37,7 +40,7 @@ class System(NamedTuple):
     vdisp: Array  # [km/s]
     z_drawn: Array  # bool: the catalogue has no redshift, this one was drawn
     vdisp_drawn: Array
-    n_images: Array  # of the source's centre
+    n_images: Array  # of the source's centre; 0: a galaxy without arcs
     arc_peak: Array  # brightest pixel of the arcs in i [background RMS]
     log_flux_ratio: Array  # log10 of lensed source over lens flux in the i cutout
 
@@ -132,7 +135,19 @@ def layers(
             system.beta_x.astype(jnp.float32), jnp.uint32
         )
         arcs += mock.photon_noise(jax.random.fold_in(key, place), arcs, survey)
-    return image, arcs
+    # a galaxy without arcs stands in a sample as a lens with no images
+    return image, jnp.where(system.n_images > 0, arcs, 0)
+
+
+def shown(
+    system: System, arcs: Array, catalogue: Catalogue, rendering: Rendering
+) -> Array:
+    """Map (n, n) of what the pixels of a system show, its arcs being (n, n, band)."""
+    survey = rendering.survey
+    maps = turned(catalogue.lenses.parts[system.lens_index], system.rotation)
+    size = survey.image_size
+    maps = shifted(maps[..., None], system.shift_x, system.shift_y, size)[..., 0]
+    return maps | parts.where(arcs, parts.ARC, survey)
 
 
 def render(system: System, catalogue: Catalogue, rendering: Rendering) -> Array:
@@ -173,4 +188,6 @@ def brightness(
         mock.MARGIN,
     )[..., 0]
     ratio = arcs.sum() / jnp.maximum(lenses.flux[i, b], 1e-3)
-    return arcs.max() / lenses.background[i, b], jnp.log10(jnp.maximum(ratio, 1e-6))
+    return arcs.max() / lenses.background[i, b], jnp.log10(
+        jnp.maximum(ratio, 10**NO_ARCS)
+    )

@@ -12,7 +12,7 @@ from lensjax.commands.settings.checks import ConfigError, between, choice
 class SampleConfig:
     """A sample of mock systems."""
 
-    sample: str = "natural"  # preset: natural, natural_wide or uniform
+    sample: str = "natural"  # preset: natural, natural_wide, uniform or decoupled
     size: int = 10000  # accepted systems
     multiplicity: str = "both"  # both, doubles or quads
     theta_E_min: float = 0.5  # [arcsec]
@@ -21,6 +21,9 @@ class SampleConfig:
     rotate: bool = False  # turn lens images by multiples of 90 degrees
     cap: float = 0.0  # most systems in 0.1 arcsec of theta_E; below 1 a share of size
     once: bool = False  # no lens galaxy twice in one rotation
+    free_theta_E: bool = False  # flat in its logarithm, whatever the lens's light
+    arc_free: float = 0.0  # share of galaxies without arcs
+    galaxies: str = "smooth"  # of the embedded population, or varied: discs, company...
     shear: float = 0.0  # scatter of each component of an external shear
     dither: int = 0  # shift lens images by up to so many pixels along x and y
     vary_psf: bool = False  # arcs through any PSF of the catalogue, not the lens's own
@@ -48,6 +51,10 @@ class SampleConfig:
             )
         between("arc_peak", self.arc_peak, 0, 1000)
         between("shear", self.shear, 0, 0.1)
+        between("arc_free", self.arc_free, 0, 0.9)
+        choice("galaxies", self.galaxies, ("smooth", "varied"))
+        if self.free_theta_E and self.theta_E_min <= 0:
+            raise ConfigError("free_theta_E needs theta_E_min above 0, not 0")
         between("dither", self.dither, 0, 32)
         between("source_boost", self.source_boost, -10, 10)
         self.stream = str(self.stream).lower()

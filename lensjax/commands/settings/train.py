@@ -23,10 +23,13 @@ class TrainConfig(SampleConfig):
     """`lensjax train`."""
 
     fold: Any = 0  # 0 to 4, or all: the five side by side
+    estimator: str = "paper"  # preset: paper, or posterior: errors and maps, too
     epochs: int = 30
     batch_size: int = 32
     learning_rate: float = 0.001
     optimizer: str = "adam"  # or sgd, the paper's
+    schedule: str = "constant"  # or cosine: warmed up, and down to nothing at the end
+    clip: float = 0.0  # longest gradient, longer ones are shortened; 0: none
     momentum: float = 0.9  # of Adam: of its mean gradient
     weight_decay: float = 5e-4
     average: float = 0.999  # decay a step of the running mean of parameters; 0: none
@@ -36,6 +39,9 @@ class TrainConfig(SampleConfig):
     channels: Any = (6, 16)  # of the convolutions, one pool each
     dense: Any = (120, 84)  # widths of the hidden dense layers
     dropout: float = 0.0  # chance that a hidden dense unit is dropped
+    width: int = 48  # channels of estimator=posterior
+    blocks: int = 2  # of its residual blocks, on each of two scales
+    init: str | None = None  # weights to begin with, .safetensors or a name
     scaling: str = "asinh"  # none, asinh, standardize, r_band, per_band, maximum...
     seed: int = 0  # of the networks and the order of the batches
     keep_images: str = "auto"  # in memory once rendered: auto (on a CPU), true or false
@@ -61,6 +67,11 @@ class TrainConfig(SampleConfig):
             )
         between("learning_rate", self.learning_rate, 0, 10)
         choice("optimizer", self.optimizer, ("sgd", "adam"))
+        choice("estimator", self.estimator, ("paper", "posterior"))
+        choice("schedule", self.schedule, ("constant", "cosine"))
+        between("clip", self.clip, 0, 1e6)
+        between("width", self.width, 4, 1024)
+        between("blocks", self.blocks, 0, 32)
         between("momentum", self.momentum, 0, 1)
         between("weight_decay", self.weight_decay, 0, 1)
         between("average", self.average, 0, 0.99999)
