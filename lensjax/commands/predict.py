@@ -56,10 +56,13 @@ def of_run(run_dir: Path) -> Model:
 
     @jax.jit
     def mean(params, images):
-        return jax.vmap(lambda p: estimator.predict(p, images))(params).mean(0)
+        if estimator.posterior is not None:
+            return pretrained.posteriors(estimator, params, images)
+        seen = estimator.see(images)
+        return jax.vmap(lambda p: estimator.predict(p, seen))(params).mean(0)
 
     return Model(
-        lambda images: np.asarray(mean(params, jnp.asarray(images))),
+        lambda images: jax.tree.map(np.asarray, mean(params, jnp.asarray(images))),
         survey_of(settings),
         facts | {"run_dir": str(run_dir.resolve())},
         estimator.space,

@@ -8,6 +8,7 @@ nothing to do with the lens's light, turned and mirrored at random.
 """
 
 import functools
+from itertools import combinations
 from typing import Any, NamedTuple
 
 import jax
@@ -169,17 +170,41 @@ def averaged(params: Any, seen: Seen, settings: Settings) -> Prediction:
         numbers = mixture.turned(one.numbers, jnp.asarray(matrix[number].T))
         maps = symmetries.back(one.parts, number)
         each.append(Prediction(numbers, one.arc, maps))
-    together = jax.tree.map(lambda *a: jnp.stack(a), *each)
+    return pooled(jax.tree.map(lambda *a: jnp.stack(a), *each))
+
+
+def pooled(predicted: Prediction) -> Prediction:
+    """One prediction (B,) of several (S, B), each as good as the next."""
     return Prediction(
-        mixture.pooled(together.numbers),
-        together.arc.mean(0),
-        together.parts.mean(0),
+        mixture.pooled(predicted.numbers),
+        predicted.arc.mean(0),
+        predicted.parts.mean(0),
     )
 
 
 def draws(key: Array, predicted: Prediction, space: Space, n: int = DRAWS) -> Array:
     """Draws (n, B, D) of the numbers of a space, in its units."""
     return restored(mixture.draw(key, predicted.numbers, n), space)
+
+
+def described(predicted: Prediction, space: Space) -> dict[str, Array]:
+    """Arrays (B,) that a table has of posteriors, by name.
+
+    The median of each number, with _p16, _p84 and _sigma; cov_a_b of two of the lens's;
+    p_arc, the probability that there is an arc.
+    """
+    some = draws(jax.random.key(0), predicted, space)
+    low, middle, high = jnp.quantile(some, jnp.array([0.16, 0.5, 0.84]), axis=0)
+    about = some - some.mean(0)[None]
+    covariance = jnp.einsum("sbi,sbj->bij", about, about) / DRAWS
+    found = {}
+    for k, p in enumerate(space):
+        found[p.name] = middle[:, k]
+        found[f"{p.name}_p16"], found[f"{p.name}_p84"] = low[:, k], high[:, k]
+        found[f"{p.name}_sigma"] = jnp.sqrt(covariance[:, k, k])
+    for (i, a), (j, b) in combinations(enumerate(space[:-2]), 2):
+        found[f"cov_{a.name}_{b.name}"] = covariance[:, i, j]
+    return found | {"p_arc": jax.nn.sigmoid(predicted.arc)}
 
 
 @functools.cache

@@ -19,6 +19,7 @@ FATAL = quality.FATAL | {
 WARNING = quality.WARNING | {
     "unphysical_ellipticity": "|e| >= 1 predicted: clipped, the angle kept",
     "outside_training": "an Einstein radius that the network was not trained on",
+    "no_arcs": "there is more likely no arc than one: theta_E is a guess",
     "duplicate_id": "another file has the same name, perhaps in another folder",
 }
 """Flags of rows with one."""
@@ -28,6 +29,11 @@ ELLIPTICITY_LIMIT = 0.999
 
 FIRST = parameters.THETA_E, parameters.EX, parameters.EY, parameters.X, parameters.Y
 """Numbers of every lens, as the table has them."""
+
+SOURCE = parameters.SOURCE_X, parameters.SOURCE_Y
+
+ENDINGS = {"p16": "16 %", "p84": "84 %", "sigma": "standard deviation"}
+"""Of columns with the error of a number."""
 
 DERIVED = (
     Parameter("q", "q", "", "$q$", "axis ratio of the mass"),
@@ -90,6 +96,8 @@ def check(
                 f"theta_E = {values['theta_E'][k]:.2f}, trained on {low:g} to {high:g} "
                 "arcsec"
             )
+    for k in np.flatnonzero(values.get("p_arc", np.ones(len(flags))) < 0.5):
+        flags[k]["no_arcs"] = f"an arc with a probability of {values['p_arc'][k]:.2f}"
     e = np.hypot(values["ex"], values["ey"])
     steep = e > ELLIPTICITY_LIMIT
     for k in np.flatnonzero(steep):
@@ -111,13 +119,31 @@ def made(
     survey: Survey,
     model: dict,
 ) -> Table:
-    """The table; arrays and flags as `check` leaves them, `model` for its meta."""
+    """The table; arrays and flags as `check` leaves them, `model` for its meta.
+
+    Beside the space's numbers: <name>_p16, _p84 and _sigma of each, source_x and
+    source_y, cov_<a>_<b> of two, and p_arc, where there are such arrays.
+    """
     others = [p for p in space if p not in WITHOUT_SHEAR]
     table = Table()
     table["id"] = Column(ids, dtype=object)
-    for p in (*FIRST, *others, *DERIVED):
-        column = values[p.name].astype(np.float32)
-        table[p.column] = Column(column, unit=p.unit or None, description=p.meaning)
+    sources = [p for p in SOURCE if p.name in values and p not in others]
+
+    def add(column: str, name: str, unit: str, meaning: str) -> None:
+        values_ = values[name].astype(np.float32)
+        table[column] = Column(values_, unit=unit or None, description=meaning)
+
+    for p in (*FIRST, *others, *sources, *DERIVED):
+        add(p.column, p.name, p.unit, p.meaning)
+        for ending, what in ENDINGS.items():
+            if f"{p.name}_{ending}" in values:
+                name = f"{p.name}_{ending}"
+                add(f"{p.column}_{ending}", name, p.unit, f"{p.meaning}: {what}")
+    for name in values:
+        if name.startswith("cov_"):
+            add(name, name, "", "covariance, in the units of the two numbers")
+    if "p_arc" in values:
+        add("p_arc", "p_arc", "", "probability that there is an arc")
     object_table.add_words(table, flags, paths)
     table.meta = object_table.meta(flags, model=model, survey=survey._asdict())
     return table

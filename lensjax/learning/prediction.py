@@ -37,6 +37,9 @@ __all__ = [
 ]
 
 
+PLACES = ("x", "y", "source_x", "source_y")  # from the middle of an image
+
+
 class _Row(NamedTuple):
     """What came of one file; `pixels` is None where there is nothing to predict."""
 
@@ -63,8 +66,9 @@ def predict(
     ----------
     model : callable
         images (n, size, size, band) float32 in the survey's counts, to (n, len(space))
-        in [arcsec] and pure numbers.  n is the same in every call, so that it compiles
-        once.
+        in [arcsec] and pure numbers, or to arrays (n,) by name: those of the space, and
+        what else shall be in the table (see `predicted.made`).  n is the same in every
+        call, so that it compiles once.
     paths : sequence
         One file an object; the rows come in this order.
     space : tuple of parameters.Parameter
@@ -84,8 +88,8 @@ def predict(
     -------
     Table
         Columns id, theta_E_arcsec, ex, ey, center_x_arcsec, center_y_arcsec, the
-        space's others, q, phi_rad, flags, message, file; numbers are NaN where a flag
-        is in `predicted.FATAL`.
+        space's others, q, phi_rad, flags, message, file, and those of `model`'s own;
+        numbers are NaN where a flag is in `predicted.FATAL`.
     """
     if missing := [p.name for p in WITHOUT_SHEAR if p not in space]:
         raise ValueError(f"the space has no {', '.join(missing)}: add them")
@@ -98,7 +102,8 @@ def predict(
     paths = [os.fspath(p) for p in paths]
     step = min(batch_size, max(1, len(paths)))
     shape = (step, survey.image_size, survey.image_size, len(survey.bands))
-    values = np.full((len(paths), len(space)), np.nan)
+    names = parameters.names(space)
+    values: dict[str, np.ndarray] = {}
     flags: list[dict[str, str]] = []
     load = functools.partial(_load, survey=survey)
     with _readers(processes) as pool:
@@ -118,18 +123,20 @@ def predict(
         ahead = start(0)
         for at in range(0, len(paths), step):
             rows, ahead = read(ahead, at), start(at + step)
-            values[at : at + len(rows)] = _predict(model, rows, shape, space)
+            for name, some in _predict(model, rows, shape, names).items():
+                whole = values.setdefault(name, np.full(len(paths), np.nan))
+                whole[at : at + len(rows)] = some
             flags += [dict(row.flags) for row in rows]
             if progress is not None:
                 progress(at + len(rows), len(paths))
-    by_name = dict(zip(parameters.names(space), values.T, strict=True))
-    predicted.check(by_name, flags, trained)
+    values = {name: np.full(len(paths), np.nan) for name in names} | values
+    predicted.check(values, flags, trained)
     ids = [object_id(path) for path in paths]
     count = Counter(ids)
     for name, row in zip(ids, flags, strict=True):
         if count[name] > 1:
             row["duplicate_id"] = f"{count[name]} files are called {name}: see `file`"
-    return predicted.made(ids, paths, by_name, flags, space, survey, provenance or {})
+    return predicted.made(ids, paths, values, flags, space, survey, provenance or {})
 
 
 def _readers(processes: int) -> Executor:
@@ -157,27 +164,35 @@ def _predict(
     model: Callable[[np.ndarray], Any],
     rows: Sequence[_Row],
     shape: tuple[int, ...],
-    space: Space,
-) -> np.ndarray:
-    """Run the model on a batch; NaN for rows without pixels."""
-    out = np.full((len(rows), len(space)), np.nan)
+    names: Sequence[str],
+) -> dict[str, np.ndarray]:
+    """Run the model on a batch: arrays (len(rows),), NaN for rows without pixels."""
     good = [k for k, row in enumerate(rows) if row.pixels is not None]
     if not good:
-        return out
+        return {}
     # short and broken batches are filled up with their first good image: one shape, and
     # nothing unusual for the network to see
     images = np.empty(shape, np.float32)
     images[:] = rows[good[0]].pixels
     for k in good:
         images[k] = rows[k].pixels
-    numbers = np.asarray(model(images), dtype=np.float64)
-    wanted = (shape[0], len(space))
-    if numbers.shape != wanted:
-        raise ValueError(
-            f"the model predicted {numbers.shape} for images {shape}: needs {wanted}"
-        )
-    out[good] = numbers[good]
-    # from the crop's centre to the file's
-    for axis in ("x", "y"):
-        out[:, parameters.names(space).index(axis)] -= [row.shift for row in rows]
-    return out
+    found = model(images)
+    if not isinstance(found, dict):
+        found = np.asarray(found)
+        wanted = (shape[0], len(names))
+        if found.shape != wanted:
+            raise ValueError(
+                f"the model predicted {found.shape} for images {shape}: needs {wanted}"
+            )
+        found = dict(zip(names, found.T, strict=True))
+    elif missing := [name for name in names if name not in found]:
+        raise ValueError(f"the model predicted no {', '.join(missing)}")
+    shift = np.array([row.shift for row in rows])
+    made = {}
+    for name, numbers in found.items():
+        made[name] = np.full(len(rows), np.nan)
+        made[name][good] = np.asarray(numbers, dtype=np.float64)[good]
+        # from the crop's centre to the file's
+        if name.removesuffix("_p16").removesuffix("_p84") in PLACES:
+            made[name] -= shift
+    return made

@@ -21,8 +21,9 @@ import safetensors
 from jax import Array
 from safetensors.numpy import save as serialize
 
-from lensjax import survey
-from lensjax.learning import network, paper_cnn
+from lensjax import parameters, survey
+from lensjax.learning import network, paper_cnn, posterior
+from lensjax.learning.estimator import Estimator
 from lensjax.learning.network import Architecture
 from lensjax.storage import atomic, sealed
 from lensjax.survey import Survey
@@ -96,6 +97,18 @@ def predict(model: Model, images: Array) -> Array:
     images (n, side, side, band): counts of the model's survey, bands in its order.
     """
     return _predict(model.params, images, settings=model.settings)
+
+
+def posteriors(estimator: Estimator, params: Any, images: Array) -> dict[str, Array]:
+    """What a table has of posteriors of images (n, side, side, band), see `posterior`.
+
+    params: of one network or, in front, of several, whose posteriors are pooled.
+    """
+    seen = estimator.see(images)
+    each = jax.vmap(lambda p: estimator.posterior(p, seen))(params)
+    together = posterior.pooled(each)
+    sources = parameters.SOURCE_X, parameters.SOURCE_Y
+    return posterior.described(together, (*estimator.space, *sources))
 
 
 answer = predict  # its name in version 0.1
