@@ -22,7 +22,11 @@ def parts_of(one):
     for k in range(K):
         whitening = np.asarray(one.whitening[k])
         precision = whitening.T @ whitening
-        yield float(one.log_weight[k]), np.asarray(one.mean[k]), np.linalg.inv(precision)
+        yield (
+            float(one.log_weight[k]),
+            np.asarray(one.mean[k]),
+            np.linalg.inv(precision),
+        )
 
 
 @pytest.mark.usefixtures("x64")

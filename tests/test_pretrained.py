@@ -12,7 +12,7 @@ from lensjax.commands import config, resolve
 from lensjax.commands import export as export_command
 from lensjax.commands import predict as predict_command
 from lensjax.commands.config import ConfigError, PredictConfig
-from lensjax.learning import dataset, network, pretrained, scaling, train
+from lensjax.learning import dataset, network, paper_cnn, pretrained, scaling, train
 from lensjax.learning.network import Architecture
 from lensjax.survey import HSC
 
@@ -23,9 +23,7 @@ def about(**more):
     return {
         "name": "small",
         "survey": "HSC",
-        "scaling": "asinh",
-        "zero_point": 27.0,
-        "architecture": pretrained.described(SMALL),
+        **pretrained.described(paper_cnn.Settings(SMALL, "asinh", 27.0)),
         "ranges": {"theta_E": [0.5, 3.0]},
         "trained on": {"systems": 1234, "catalogue": "toy galaxies"},
     } | more

@@ -57,7 +57,7 @@ def test_noise_is_that_of_the_sky_whatever_lies_in_a_corner(rng):
     image = np.array(image_of(rng, galaxy())[0])
     image[-9:, -9:] += 50 * rng.random((9, 9, 1))
     found = jax.jit(sight.noise)(jnp.asarray(image))
-    np.testing.assert_allclose(found, [0.5, 1, 2, 4], rtol=0.12)
+    np.testing.assert_allclose(found, [0.5, 1, 2, 4], rtol=0.2)
 
 
 @pytest.mark.parametrize("value", [0.0, 5.0, -3.0])

@@ -1,9 +1,10 @@
-"""A run's final network in one small file, with what is known of it.
+"""A run's network in one small file, with what is known of it.
 
     lensjax export run_dir=DIR out=FILE.safetensors
 
 Writes the file that `lensjax.pretrained.load` and `lensjax predict` weights=FILE`
-read, and its card, FILE.md.
+read, and its card, FILE.md.  The network is the run's final one, or that of the best
+epoch where a single fold was trained.
 """
 
 from pathlib import Path
@@ -29,6 +30,12 @@ RANGES = {p.name: p.column for p in WITHOUT_SHEAR} | {
 }
 """Columns of a sample whose ranges are reported."""
 
+KINDS = {
+    None: "the paper's: Schuldt et al. 2021",
+    "paper": "the paper's: Schuldt et al. 2021",
+    "posterior": "residual, its answer a posterior",
+}
+
 NOT_FOR_REAL = (
     "It was trained on drawn galaxies, not on real ones: of real ones its predictions "
     "are biased (docs/paper.md), so train on the survey's own galaxies."
@@ -36,27 +43,26 @@ NOT_FOR_REAL = (
 
 
 def about(run_dir: Path, settings: config.TrainConfig, name: str) -> dict:
-    """All that a file says of a run's final network."""
+    """All that a file says of a run's network."""
     summary = run_folder.facts(run_dir, "summary.json")
+    tested = tests_of(summary)
     facts = run_folder.facts(run_dir, "provenance.json")
-    drawn, final = run_folder.table(run_dir, "systems.parquet"), summary["final"]
-    catalogue, own_network = facts["catalogue"], network_of(settings)
+    drawn = run_folder.table(run_dir, "systems.parquet")
+    catalogue = facts["catalogue"]
     own = settings.data is not None
     origin = f"galaxies of {Path(settings.data).name}" if own else catalogue["origin"]
     return {
         "name": name,
         "survey": survey_of(settings).name,
-        "scaling": own_network.scaling,
-        "zero_point": own_network.zero_point,
-        "architecture": pretrained.described(own_network.architecture),
+        **pretrained.described(network_of(settings)),
         "targets": [[p.name, p.unit, p.meaning] for p in WITHOUT_SHEAR],
         "trained on": {
-            "systems": final["systems"]["training"],
+            "systems": tested["systems"]["training"],
             "catalogue": origin,
             "lens_galaxies": catalogue["lens_galaxies"],
             "sources": catalogue["sources"],
             "fingerprint": catalogue["fingerprint"],
-            "epochs": final["epochs"],
+            "epochs": tested["epochs"],
             "command": config.command_line(settings),
         },
         "warning": "" if own else NOT_FOR_REAL,
@@ -65,13 +71,26 @@ def about(run_dir: Path, settings: config.TrainConfig, name: str) -> dict:
             for key, column in RANGES.items()
         },
         "test": {
-            "systems": final["systems"]["test"],
-            "loss": final["test_loss"],
-            "merits": final["merits"],
+            "systems": tested["systems"]["test"],
+            "loss": tested["test_loss"],
+            "merits": tested["merits"],
         },
         "provenance": {
             k: facts[k] for k in ("created", "commit", "device", "versions")
         },
+    }
+
+
+def tests_of(summary: dict) -> dict:
+    """What a summary has of the final network, or of a single fold's best epoch."""
+    if "final" in summary:
+        return summary["final"]
+    (trained,), (held_out,) = (summary["systems"][k] for k in ("training", "held_out"))
+    return {
+        "epochs": summary["best_epoch"][0],
+        "systems": {"training": trained, "test": held_out},
+        "test_loss": {"network": summary["best_val_loss"][0]},
+        "merits": summary["merits"],
     }
 
 
@@ -94,15 +113,19 @@ def card(model: pretrained.Model) -> str:
     side, size = model.survey.image_size, network.count_parameters(model.params)
     lines = [
         f"# {model.name}",
-        f"A network of {size:,} parameters (the paper's: Schuldt et al. 2021), that "
-        "predicts an SIE from an image.",
+        f"A network of {size:,} parameters ({KINDS[model.about.get('estimator')]}), "
+        "that predicts an SIE from an image.",
         f"    lensjax predict weights={model.name} cutouts=DIR out=FILE",
         about["warning"],
         "## What it sees",
         f"Cutouts of {model.survey.name}: {side} x {side} pixels of "
         f"{model.survey.pixel_scale} arcsec, bands {', '.join(model.survey.bands)} in "
-        f"this order, counts of zero point {model.settings.zero_point:g}; it takes the "
-        f"scaling `{model.settings.scaling}` of them itself.",
+        f"this order, counts of zero point {model.survey.zero_point:g}; "
+        + (
+            f"it takes the scaling `{about['scaling']}` of them itself."
+            if "scaling" in about
+            else "it measures their noise and takes the lens's light off itself."
+        ),
         "## What it predicts",
         markdown_table(["parameter", "unit", "meaning"], meanings),
         "## What it was trained on",
@@ -127,11 +150,14 @@ def run(settings: config.ExportConfig) -> int:
     run_dir, out = Path(settings.run_dir), Path(settings.out)
     try:
         own = config.from_yaml(run_dir / "config.yaml", config.TrainConfig)
-        params = runs.final(run_dir, estimator_of(own), learning_of(own), decisive(own))
+        kind = estimator_of(own), learning_of(own)
+        params = runs.final(run_dir, *kind, decisive(own))
+        if params is None and len(own.folds) == 1:
+            params = runs.best_of_folds(run_dir, *kind, own.folds, decisive(own))
         if params is None:
             raise config.ConfigError(
                 f"run_dir: {run_dir} has no final network: train it with fold=all "
-                "final=true, to its end"
+                "final=true, to its end, or one fold alone"
             )
         known = about(run_dir, own, settings.name or out.stem)
     except config.ConfigError:

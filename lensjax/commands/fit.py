@@ -1,6 +1,6 @@
 """Fit lens models with errors to your own cutouts; no network is needed.
 
-    lensjax fit cutouts=DIR out=FILE.parquet [survey=NAME_OR_FILE] [start=TABLE]
+    lensjax fit cutouts=DIR out=FILE.parquet [survey=NAME_OR_FILE] [weights=NAME]
 
 Writes a table, one row a file, the draws of all posteriors beside it, and for few files
 a page of pictures.  What is wrong with a file stands in its flags.  A run that was
@@ -26,12 +26,14 @@ from lensjax.commands import (
     compiled,
     config,
     fit_inputs,
+    fit_network,
     fit_page,
     fit_parts,
     fit_sources,
     places,
     progress,
 )
+from lensjax.commands.fit_network import Said
 from lensjax.commands.fit_parts import Parts, Row
 from lensjax.commands.settings.fit import FitConfig
 from lensjax.commands.signals import stop_on_signals
@@ -65,6 +67,7 @@ class Task(NamedTuple):
     priors: dict[str, Priors]  # by id, "" for the others
     known: dict[str, Known]  # by id
     seed: int
+    weights: str | None  # of a network that is asked first
     sampler: str  # one of `settings.fit.SAMPLERS`
 
 
@@ -122,6 +125,7 @@ def task_of(settings: FitConfig) -> Task:
         {"": usual} | fit_inputs.started(settings.start, set(ids), usual),
         fit_inputs.known(settings.redshifts, set(ids)),
         settings.seed,
+        fit_network.checked(settings.weights),
         settings.sampler,
     )
 
@@ -184,6 +188,7 @@ def made(task: Task, where: Folders, i: int) -> Row:
     """The row, the picture and the source of the cutout of number i."""
     found, fit = candidate.read(task.paths[i], task.survey), None
     priors = task.priors.get(task.ids[i], task.priors[""])
+    found, priors, said = fit_network.read(task.weights, found, priors)
     if found.observation is not None:
         with_these = found.observation, task.settings, priors, task.seed
         fit = inference.fit(*with_these)
@@ -192,7 +197,7 @@ def made(task: Task, where: Folders, i: int) -> Row:
             fit = inference.sample(fit, *with_these)
         fit = jax.tree.map(np.asarray, fit)
     known = task.known.get(task.ids[i], table.UNKNOWN)
-    row = row_of(found, fit, task.settings, priors, known)
+    row = row_of(found, fit, task.settings, priors, known, said)
     if fit is None or table.is_fatal(row.flags):
         return row
     sources = None
@@ -212,13 +217,15 @@ def row_of(
     settings: Settings,
     priors: Priors,
     known: Known = table.UNKNOWN,
+    said: Said = fit_network.NOTHING,
 ) -> Row:
     """What a table has of one cutout."""
-    flags, numbers, draws = dict(found.flags), {}, None
+    flags, numbers, draws = found.flags | said.flags, {}, None
     origin = {} if found.origin is None else found.origin._asdict()
     origin["noise"] = origin.pop("variance", "")
     if fit is not None:
         numbers = table.numbers(fit, found.survey.bands, known)
+        numbers |= said.numbers
         flags |= table.judged(numbers, settings)
         for plane in ("psf", "noise"):
             if "survey" in origin[plane]:
@@ -248,6 +255,7 @@ def finished(task: Task, rows: list[Row]) -> Table:
         "survey": "auto" if task.survey is None else task.survey._asdict(),
         "seed": task.seed,
         "sampler": task.sampler,
+        "weights": task.weights,
     }
     numbers, origins = [r.numbers for r in rows], [r.origin for r in rows]
     return table.made(task.ids, task.paths, numbers, flags, origins, bands, about)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lensjax import __version__, inference
+from lensjax.commands import fit_network
 from lensjax.inference import coolest
 from lensjax.storage import atomic, sealed
 
@@ -48,6 +49,7 @@ def identity(task: Any) -> str:
         # as text: nan is no JSON
         "known": {name: str(tuple(known)) for name, known in task.known.items()},
         "seed": task.seed,
+        "weights": task.weights and sealed.digest_of(fit_network.about(task.weights)),
         "sampler": task.sampler,
     }
     return sealed.digest_of(json.loads(json.dumps(about)))

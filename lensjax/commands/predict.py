@@ -9,6 +9,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,7 +58,7 @@ def of_run(run_dir: Path) -> Model:
     @jax.jit
     def mean(params, images):
         if estimator.posterior is not None:
-            return pretrained.posteriors(estimator, params, images)
+            return _described(estimator, params, images)
         seen = estimator.see(images)
         return jax.vmap(lambda p: estimator.predict(p, seen))(params).mean(0)
 
@@ -80,11 +81,23 @@ def of_file(name: str) -> Model:
     if warning := model.about.get("warning"):
         progress.say(warning)
     return Model(
-        lambda images: np.asarray(pretrained.predict(model, jnp.asarray(images))),
+        partial(estimates, model),
         model.survey,
         model.about,
         trained=tuple(model.about.get("ranges", {}).get("theta_E", (0, np.inf))),
     )
+
+
+def estimates(model: pretrained.Model, images: np.ndarray):
+    """Numbers (n, 5) of images, or, of posteriors, arrays (n,) by name."""
+    images = jnp.asarray(images)
+    if model.estimator.posterior is None:
+        return np.asarray(pretrained.predict(model, images))
+    with_one = jax.tree.map(lambda a: a[None], model.params)
+    return jax.tree.map(np.asarray, _described(model.estimator, with_one, images))
+
+
+_described = jax.jit(pretrained.posteriors, static_argnums=0)
 
 
 def readers() -> int:

@@ -77,9 +77,13 @@ def plan_of(settings: config.TrainConfig, listing: Listing) -> Plan:
     )
 
 
-def network_of(settings: config.TrainConfig) -> paper_cnn.Settings:
+def network_of(settings: config.TrainConfig) -> paper_cnn.Settings | posterior.Settings:
     """What the network is and sees."""
     bands = survey_of(settings)
+    if settings.estimator == "posterior":
+        return posterior.settings_of(
+            bands, settings.width, settings.blocks, settings.shear > 0
+        )
     return paper_cnn.Settings(
         Architecture(
             size=bands.image_size,
@@ -96,27 +100,24 @@ def network_of(settings: config.TrainConfig) -> paper_cnn.Settings:
 
 def decisive(settings: config.TrainConfig) -> dict[str, Any]:
     """What decides a trained network's predictions, besides its parameters."""
-    own, bands = network_of(settings), survey_of(settings)
+    bands = survey_of(settings)
     return {
         "survey": bands.name,
         "bands": list(bands.bands),
         "pixel_scale": bands.pixel_scale,
-        "zero_point": own.zero_point,
-        "scaling": own.scaling,
+        "zero_point": bands.zero_point,
+        "scaling": settings.scaling,
         "predicts": list(parameters.names(estimator_of(settings).space)),
     }
 
 
 def estimator_of(settings: config.TrainConfig) -> Estimator:
     """What is trained; ConfigError for a network that cannot be."""
+    own = network_of(settings)
     try:
-        if settings.estimator == "posterior":
-            own = posterior.settings_of(
-                survey_of(settings), settings.width, settings.blocks, settings.shear > 0
-            )
+        if isinstance(own, posterior.Settings):
             residual.validate(own.architecture)
             return posterior.estimator(own)
-        own = network_of(settings)
         network.validate(own.architecture)
     except ValueError as error:
         raise config.ConfigError(str(error)) from error

@@ -130,7 +130,7 @@ class _WithoutArcs:
     def rows(self, rows: np.ndarray):
         data = self.loader.rows(rows)
         catalogue = data.catalogue or self.job.catalogue
-        return data._replace(images=None, catalogue=catalogue)
+        return data._replace(kept=None, catalogue=catalogue)
 
 
 def _predictions(stage, loader, params, unseen) -> np.ndarray:

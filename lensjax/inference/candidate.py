@@ -105,7 +105,7 @@ def check(observed: Observed, survey: Survey) -> dict[str, str]:
         kernels = zip(_bands(own.psf), survey.fwhm, strict=True)
         fwhm = tuple(fwhm_of(kernel) * scale or usual for kernel, usual in kernels)
         instrument = instrument._replace(fwhm=fwhm)
-    return quality.check(_filled(image, mask), instrument)
+    return quality.check(filled(image, mask), instrument)
 
 
 def fwhm_of(kernel: np.ndarray) -> float:
@@ -118,7 +118,7 @@ def _bands(planes) -> list[np.ndarray]:
     return list(np.moveaxis(np.asarray(planes), -1, 0))
 
 
-def _filled(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def filled(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """The image with the nearest good pixel's value where there is none."""
     out = np.array(image, np.float32)
     for k in range(out.shape[-1]):

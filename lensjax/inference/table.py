@@ -35,6 +35,7 @@ WARNING = (
         "few_draws": "draws are few, so errors are rough, and rather too small",
         "not_lensed": "the model's source has a single image",
         "psf_assumed": "no PSF in the file: the survey's seeing",
+        "no_network": "the network that was asked has nothing to say of such an image",
         "noise_assumed": "no noise in the file: the survey's",
         "duplicate_id": "another file has the same name, perhaps in another folder",
     }
@@ -94,6 +95,10 @@ def columns(bands: Sequence[str]) -> list[Parameter]:
         _number("r_hat", "", "of the sampler's chains, NaN where there are none"),
         _number("divergences", "", "of trajectories, likewise"),
         _number("temperature", "", "chi2 was divided by it"),
+        _number("p_arc", "", "a network's: probability that there is an arc"),
+        _number("network_theta_E_arcsec", "arcsec", "a network's median"),
+        _number("network_theta_E_arcsec_sigma", "arcsec", "its standard deviation"),
+        _number("neighbours", "", "share of pixels that a network masked"),
         _number("n_images", "", "of the source's centre, or of what was seen"),
         _number("n_images_share", "", "probability of that number"),
         _number("magnification", "", "of all images of a point there"),

@@ -32,6 +32,7 @@ DRAWS = 1000  # from which a posterior's percentiles are taken
 CENTRES = {"theta_E": 0.15}
 SCALES = {"x": 0.4, "y": 0.4, "ex": 0.25, "ey": 0.25, "theta_E": 0.5, "g1": 0.05,
           "g2": 0.05, "source_x": 0.4, "source_y": 0.4}  # fmt: skip
+PLACES = ("x", "y", "source_x", "source_y")  # from the middle of an image
 MAPS = 3.0  # weight of what pixels show, beside the posterior
 
 

@@ -19,7 +19,7 @@ from astropy.table import Table
 from lensjax import parameters
 from lensjax.catalogue import cutouts, quality
 from lensjax.catalogue.folders import find, object_id, text
-from lensjax.learning import predicted
+from lensjax.learning import posterior, predicted
 from lensjax.learning.predicted import is_fatal, summary
 from lensjax.parameters import WITHOUT_SHEAR, Space
 from lensjax.storage.parquet import check_writable, read, write
@@ -35,9 +35,6 @@ __all__ = [
     "summary",
     "write",
 ]
-
-
-PLACES = ("x", "y", "source_x", "source_y")  # from the middle of an image
 
 
 class _Row(NamedTuple):
@@ -193,6 +190,6 @@ def _predict(
         made[name] = np.full(len(rows), np.nan)
         made[name][good] = np.asarray(numbers, dtype=np.float64)[good]
         # from the crop's centre to the file's
-        if name.removesuffix("_p16").removesuffix("_p84") in PLACES:
+        if name.removesuffix("_p16").removesuffix("_p84") in posterior.PLACES:
             made[name] -= shift
     return made

@@ -22,7 +22,7 @@ from jax import Array
 from safetensors.numpy import save as serialize
 
 from lensjax import parameters, survey
-from lensjax.learning import network, paper_cnn, posterior
+from lensjax.learning import network, paper_cnn, posterior, residual
 from lensjax.learning.estimator import Estimator
 from lensjax.learning.network import Architecture
 from lensjax.storage import atomic, sealed
@@ -33,7 +33,7 @@ FOLDER = Path(__file__).parent.parent / "weights"
 SUFFIX = ".safetensors"
 
 _FORMAT = 1
-_SHAPE = ("size", "bands", "channels", "kernel", "dense", "outputs")  # of a network
+_NO_SHAPE = ("dropout", "convolution")  # of an architecture, the file says nothing of
 
 
 class Model(NamedTuple):
@@ -41,7 +41,8 @@ class Model(NamedTuple):
 
     name: str
     params: dict
-    settings: paper_cnn.Settings
+    settings: paper_cnn.Settings | posterior.Settings
+    estimator: Estimator
     survey: Survey  # whose images it sees
     about: dict  # plain JSON: "trained on", "ranges", "test", "provenance", ...
 
@@ -78,25 +79,56 @@ def _model(header: Mapping[str, str], tensors: dict[str, np.ndarray]) -> Model:
         raise ValueError(f"format {about['format']}, not {_FORMAT}")
     if not sealed.holds(about, _bytes(tensors), key="sha256"):
         raise ValueError("damaged: its SHA-256 has changed")
-    architecture = Architecture(
-        **{k: _tuple(v) for k, v in about["architecture"].items()},
-        convolution=network.convolution_here(),
-    )
-    settings = paper_cnn.Settings(architecture, about["scaling"], about["zero_point"])
+    shape = {k: _tuple(v) for k, v in about["architecture"].items()}
+    if about.get("estimator", "paper") == "posterior":
+        architecture = residual.Architecture(
+            **shape, convolution=residual.convolution_here()
+        )
+        sky = tuple(about["sky_sigma"])
+        settings = posterior.Settings(architecture, sky, about["shear"])
+        estimator = posterior.estimator(settings)
+    else:
+        architecture = Architecture(**shape, convolution=network.convolution_here())
+        settings = paper_cnn.Settings(
+            architecture, about["scaling"], about["zero_point"]
+        )
+        estimator = paper_cnn.estimator(settings)
     params = _nested(tensors)
-    _check(params, architecture)
-    return Model(about["name"], params, settings, survey.named(about["survey"]), about)
+    _check(params, estimator)
+    instrument = survey.named(about["survey"])
+    return Model(about["name"], params, settings, estimator, instrument, about)
 
 
-_predict = jax.jit(paper_cnn.predict, static_argnames="settings")
+@partial(jax.jit, static_argnums=0)
+def _predict(estimator: Estimator, params: dict, images: Array) -> Array:
+    return estimator.predict(params, estimator.see(images))
+
+
+@partial(jax.jit, static_argnums=0)
+def _posteriors(estimator: Estimator, params: dict, images: Array) -> Any:
+    return estimator.posterior(params, estimator.see(images))
 
 
 def predict(model: Model, images: Array) -> Array:
     """Predictions (n, 5), in the order of `parameters.WITHOUT_SHEAR`.
 
+    A network that predicts posteriors gives their means, without averaging over the
+    symmetries of an image; see `posterior`.
+
     images (n, side, side, band): counts of the model's survey, bands in its order.
     """
-    return _predict(model.params, images, settings=model.settings)
+    return _predict(model.estimator, model.params, images)
+
+
+def predict_posterior(model: Model, images: Array) -> posterior.Prediction:
+    """Posteriors of images (n, side, side, band), averaged over their symmetries.
+
+    `posterior.draws` and `posterior.described` make numbers of them.  ValueError for a
+    network that predicts points.
+    """
+    if model.estimator.posterior is None:
+        raise ValueError(f"{model.name} predicts points: take `predict`")
+    return _posteriors(model.estimator, model.params, images)
 
 
 def posteriors(estimator: Estimator, params: Any, images: Array) -> dict[str, Array]:
@@ -117,8 +149,8 @@ answer = predict  # its name in version 0.1
 def save(path: str | os.PathLike, params: dict, about: Mapping[str, Any]) -> None:
     """Write a network: whole, or not at all.
 
-    about: plain JSON with name, survey, scaling, zero_point and architecture (a dict of
-    `Architecture`'s fields but the last two), and whatever shall be known of it.
+    about: plain JSON with name, survey, `described` settings, and whatever shall be
+    known of it.
     """
     tensors = {
         ".".join(str(k.key) for k in keys): np.ascontiguousarray(leaf, np.float32)
@@ -129,9 +161,13 @@ def save(path: str | os.PathLike, params: dict, about: Mapping[str, Any]) -> Non
     atomic.write(path, serialize(tensors, header))
 
 
-def described(architecture: Architecture) -> dict:
-    """The part of an architecture that `save` wants."""
-    return {k: v for k, v in architecture._asdict().items() if k in _SHAPE}
+def described(settings: paper_cnn.Settings | posterior.Settings) -> dict:
+    """What `save` wants of a network's settings: all that its file must say."""
+    known = settings._asdict()
+    shape = known.pop("architecture")._asdict()
+    known["architecture"] = {k: v for k, v in shape.items() if k not in _NO_SHAPE}
+    kind = "posterior" if isinstance(settings, posterior.Settings) else "paper"
+    return {"estimator": kind, **known}
 
 
 def summary(model: Model) -> str:
@@ -165,15 +201,17 @@ def _bytes(tensors: Mapping[str, np.ndarray]) -> Iterator[bytes]:
 def _nested(tensors: Mapping[str, np.ndarray]) -> dict:
     params: dict = {}
     for key, tensor in tensors.items():
-        layer, _, part = key.partition(".")
-        params.setdefault(layer, {})[part] = tensor
+        *layers, part = key.split(".")
+        inside = params
+        for layer in layers:
+            inside = inside.setdefault(layer, {})
+        inside[part] = tensor
     return params
 
 
-def _check(params: dict, architecture: Architecture) -> None:
-    """Raise ValueError unless the parameters are this architecture's, and finite."""
-    init = partial(network.init, config=architecture)
-    wanted = jax.eval_shape(init, jax.random.key(0))
+def _check(params: dict, estimator: Estimator) -> None:
+    """Raise ValueError unless the parameters are this network's, and finite."""
+    wanted = jax.eval_shape(estimator.init, jax.random.key(0))
     shapes = [jax.tree.map(lambda a: a.shape, tree) for tree in (params, wanted)]
     if shapes[0] != shapes[1]:
         raise ValueError(f"shapes {shapes[0]}, its architecture {shapes[1]}")

@@ -1,24 +1,27 @@
 """How a residual network sees an image: in units of noise, and with the lens taken off.
 
 A network that sees an image alone must learn to look past the lens galaxy.  Here its
-light is fitted by smooth functions of the radius, with two- and fourfold symmetry, and
-what remains in units of the noise stands beside the image.
+light is fitted by smooth functions of the elliptical radius, and what remains in units
+of the noise stands beside the image.
 """
-
-import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from lensjax import photometry
+
 WIDTHS = (1.0, 1.6, 2.5, 4.0, 6.3, 10.0, 16.0, 25.0)  # of the functions [pixel]
-ANGLES = (0, 2, 4, 1)  # waves around the centre; the last one is for an offset
+TWISTED = (2.0, 6.0)  # widths of those with two waves around the centre
+SHIFTED = (1.5,)  # and with one: a centre that is a little off
+ROUNDEST = 0.7  # largest |e|; thinner galaxies have their ends left
 BIN = 2  # pixels on a side that are fitted together
-REACH = 8  # pixels from the middle within which a lens's centre is looked for
 CORNER = 8  # pixels on a side, where the noise is measured
 FLOOR = 0.05  # of the light that a smooth model leaves behind
-OUTLIER = 2.0  # sigma, from which on a pixel counts less
+FITS = 4  # what is far above the last one counts less in the next
+OUTLIER = 1.0  # sigma, from which on a pixel counts less
+LOWER = 4.0  # times as far below: arcs do not take light away
 COMPRESSED = 3.0  # sigma, from which on a residual counts as its logarithm
 
 
@@ -60,74 +63,65 @@ def noise(image: Array) -> Array:
 def smooth(image: Array) -> Array:
     """The lens's light in an image (n, n, band) [noise], as smooth functions have it.
 
-    Least squares about the brightest place near the middle, twice: what the first fit
-    leaves far above the noise counts less in the second.
+    Least squares of Gaussians of one ellipse, that of the light's moments, with a
+    little of one and two waves around it; pixels far above the last fit count less in
+    the next, so that arcs and neighbours stay.
     """
-    n = image.shape[0]
-    functions, coarse = _functions(n)
-    row, column = _brightest(image.mean(-1))
-    k = functions.shape[0]
-    start = (jnp.zeros_like(row), REACH - row, REACH - column)
-    fine = jax.lax.dynamic_slice(jnp.asarray(functions, image.dtype), start, (k, n, n))
-    start = (jnp.zeros_like(row), REACH - row, REACH - column)
-    binned = jax.lax.dynamic_slice(jnp.asarray(coarse, image.dtype), start, (k, n, n))
-    basis = binned[:, ::BIN, ::BIN].reshape(k, -1)
-    m = n // BIN
-    data = image.reshape(m, BIN, m, BIN, -1).mean((1, 3)).reshape(m * m, -1)
+    n, bands = image.shape[0], image.shape[-1]
+    radius2, angle = _elliptical(image.mean(-1))
+    functions = _functions(radius2, angle)
+    k, m = len(functions), n // BIN
+    basis = functions.reshape(k, m, BIN, m, BIN).mean((2, 4)).reshape(k, m * m)
+    data = image.reshape(m, BIN, m, BIN, bands).mean((1, 3)).reshape(m * m, bands)
+    noise = 1 / np.sqrt(BIN**2 * bands)  # of a bin's mean over the bands
     bright = jnp.maximum(data.mean(-1), 0)
     certain = 1 / (1 + (2 * FLOOR * bright) ** 2)
 
-    def fit(weight):
+    def fit(weight: Array) -> Array:
         weighted = basis * weight[None]
         normal = weighted @ basis.T
         ridge = 1e-4 * jnp.diagonal(normal) + 1e-6
         factor = jax.scipy.linalg.cho_factor(normal + jnp.diag(ridge), lower=True)
         return jax.scipy.linalg.cho_solve(factor, weighted @ data)
 
-    rest = data - basis.T @ fit(certain)
-    pull = (rest**2).mean(-1) * certain * BIN**2
-    amplitudes = fit(certain / (1 + pull / OUTLIER**2))
-    return jnp.tensordot(fine, amplitudes, [[0], [0]])
+    weight = certain
+    for _ in range(FITS - 1):
+        rest = data - basis.T @ fit(weight)
+        pull = rest.mean(-1) * jnp.sqrt(certain) / noise
+        above = jnp.maximum(pull, 0) ** 2 + (jnp.minimum(pull, 0) / LOWER) ** 2
+        weight = certain / (1 + above / OUTLIER**2)
+    return jnp.tensordot(functions, fit(weight), [[0], [0]])
 
 
-def _brightest(image: Array) -> tuple[Array, Array]:
-    """Row and column, from the middle, of the brightest place near it [pixel]."""
-    n, reach = image.shape[0], REACH
-    middle = image[n // 2 - reach - 1 : n // 2 + reach + 1,
-                   n // 2 - reach - 1 : n // 2 + reach + 1]  # fmt: skip
-    total = sum(
-        middle[i : i + 2 * reach, j : j + 2 * reach] for i in range(3) for j in range(3)
-    )
-    at = jnp.argmax(total)
-    return at // (2 * reach) - reach, at % (2 * reach) - reach
+def _elliptical(image: Array) -> tuple[Array, Array]:
+    """Squared radius (n, n) about the light's centre in its ellipse, and the angle."""
+    light = photometry.moments(image)
+    sound = jnp.stack([*light]).ravel()
+    sound = jnp.isfinite(sound).all() & (light.xx + light.yy > 0)
+
+    def known(value: Array) -> Array:
+        return jnp.where(sound, value, jnp.zeros_like(value))
+
+    size = jnp.where(sound, light.xx + light.yy, 1)
+    a, b = known(light.xx - light.yy) / size, known(2 * light.xy) / size
+    e = jnp.hypot(a, b)
+    less = jnp.minimum(1, ROUNDEST / jnp.maximum(e, 1e-6))
+    a, b = a * less, b * less
+    at = jnp.arange(image.shape[0], dtype=image.dtype) - (image.shape[0] - 1) / 2
+    x, y = at[None] - known(light.x), at[:, None] - known(light.y)
+    along = (1 - a) * x**2 - 2 * b * x * y + (1 + a) * y**2
+    return along / jnp.sqrt(1 - a**2 - b**2), jnp.arctan2(y, x)
 
 
-@functools.cache
-def _functions(n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Functions (K, n + 2 reach, n + 2 reach) about the middle, and their bins' means.
-
-    The second at a pixel is the mean of the bin that begins there.
-    """
-    side = n + 2 * REACH + BIN
-    at = np.arange(side) - (n // 2 + REACH)
-    y, x = np.meshgrid(at, at, indexing="ij")
-    radius, angle = np.hypot(x, y), np.arctan2(y, x)
-    made = [np.ones_like(radius)]
-    for width in WIDTHS:
-        shape = np.exp(-((radius / width) ** 2) / 2)
-        for waves in ANGLES:
+def _functions(radius2: Array, angle: Array) -> Array:
+    """Functions (K, n, n) whose squares sum to one."""
+    made = [jnp.ones_like(radius2)]
+    made += [jnp.exp(-radius2 / (2 * width**2)) for width in WIDTHS]
+    for waves, widths in ((2, TWISTED), (1, SHIFTED)):
+        for width in widths:
             # smooth at the centre, where an angle has no meaning
-            rise = np.minimum(radius / width, 3) ** min(waves, 2)
-            made.append(shape * rise * np.cos(waves * angle))
-            if waves:
-                made.append(shape * rise * np.sin(waves * angle))
-    functions = np.stack(made)
-    functions /= np.sqrt((functions**2).sum((1, 2), keepdims=True))
-    coarse = sum(
-        np.roll(functions, (-i, -j), (1, 2)) for i in range(BIN) for j in range(BIN)
-    )
-    keep = slice(0, n + 2 * REACH)
-    return (
-        functions[:, keep, keep].astype(np.float32),
-        (coarse[:, keep, keep] / BIN**2).astype(np.float32),
-    )
+            rise = jnp.minimum(jnp.sqrt(radius2) / width, 3) ** waves
+            shape = rise * jnp.exp(-radius2 / (2 * width**2))
+            made += [shape * jnp.cos(waves * angle), shape * jnp.sin(waves * angle)]
+    functions = jnp.stack(made)
+    return functions / jnp.sqrt((functions**2).sum((1, 2)))[:, None, None]

@@ -20,6 +20,7 @@ class FitConfig:
     out: str = MISSING  # table to write: .parquet, .csv or .fits
     survey: str = "auto"  # HSC, LSST, DES, Euclid, HST or a .toml; auto: by the bands
     start: str | None = None  # table of lensjax predict or fit: theta_E's priors
+    weights: str | None = None  # of a network: theta_E's priors, masks of neighbours
     redshifts: str | None = None  # table: id, z_lens, z_source, for the delays
     sampler: str = "laplace"  # weighted draws; hmc: chains; auto: where draws are few
     theta_E: float = 1.1  # median of theta_E's prior [arcsec]
