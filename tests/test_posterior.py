@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lensjax import parameters, survey
-from lensjax.learning import mixture, posterior, symmetries
+from lensjax.learning import matched, mixture, posterior, symmetries
 from lensjax.learning.estimator import Scene
 from lensjax.learning.posterior import Seen
 from lensjax.mocks import parts
@@ -35,8 +35,10 @@ def systems(n, rng):
 
 
 def seen(n, rng):
-    channels = jnp.asarray(rng.normal(size=(n, N, N, 8)), jnp.float16)
-    return Seen(channels, jnp.asarray(0.2 * rng.normal(size=(n, 4)), jnp.float32))
+    channels = jnp.asarray(rng.normal(size=(n, N, N, 11)), jnp.float16)
+    gains = jnp.asarray(rng.uniform(0, 5, (n, matched.COUNT)), jnp.float16)
+    facts = jnp.asarray(0.2 * rng.normal(size=(n, 4)), jnp.float32)
+    return Seen(channels, gains, facts)
 
 
 @pytest.fixture
@@ -77,8 +79,7 @@ def test_averaged_predictions_turn_with_the_image(rng, params):
     averaged = jax.jit(posterior.averaged, static_argnums=2)
     here = averaged(params, look, SETTINGS)
     for number in (1, 6):
-        channels = symmetries.of_images(look.channels, jnp.full(2, number))
-        there = averaged(params, look._replace(channels=channels), SETTINGS)
+        there = averaged(params, posterior.turned(look, jnp.full(2, number)), SETTINGS)
         matrix = symmetries.matrices(SPACE)[number]
         np.testing.assert_allclose(
             mixture.mean(there.numbers),
@@ -101,9 +102,8 @@ def test_the_loss_of_a_turned_image_wants_turned_numbers(rng, params):
     for b in range(8):
         k = int(number[b])
         one = jax.tree.map(lambda a, b=b: a[b : b + 1], (look, maps, some))
-        channels = symmetries.of_images(one[0].channels, jnp.array([k]))
         scene = Scene(
-            one[0]._replace(channels=channels),
+            posterior.turned(one[0], jnp.array([k])),
             symmetries.of_images(one[1], jnp.array([k])),
         )
         by_hand = loss(params, scene, turned(one[2], k), SETTINGS, None)
@@ -123,7 +123,7 @@ def test_the_loss_is_the_log_likelihood_of_all_that_is_known(rng, params):
     wanted -= np.log(np.where(there, p, 1 - p))
     p = 1 / (1 + np.exp(-np.asarray(predicted.parts, float)))
     bits = np.asarray(maps)[..., None] & np.array([parts.LENS, parts.ARC, 4]) > 0
-    wanted -= 3 * np.log(np.where(bits, p, 1 - p)).mean((1, 2, 3))
+    wanted -= posterior.MAPS * np.log(np.where(bits, p, 1 - p)).mean((1, 2, 3))
     np.testing.assert_allclose(found, wanted, rtol=1e-3)
 
 

@@ -17,7 +17,7 @@ import optax
 from jax import Array
 
 from lensjax import parameters
-from lensjax.learning import mixture, residual, sight, symmetries
+from lensjax.learning import matched, mixture, residual, sight, symmetries
 from lensjax.learning.estimator import Estimator, Scene, targets
 from lensjax.learning.mixture import Mixture
 from lensjax.learning.residual import Architecture
@@ -27,13 +27,15 @@ from lensjax.parameters import Space
 from lensjax.survey import Survey
 
 COMPONENTS = 4
+MOST_UNLIKE = 1.2  # log of a noise over the survey's: a network sees no more
 DRAWS = 1000  # from which a posterior's percentiles are taken
 # means and scales by which the numbers come near one
 CENTRES = {"theta_E": 0.15}
 SCALES = {"x": 0.4, "y": 0.4, "ex": 0.25, "ey": 0.25, "theta_E": 0.5, "g1": 0.05,
           "g2": 0.05, "source_x": 0.4, "source_y": 0.4}  # fmt: skip
 PLACES = ("x", "y", "source_x", "source_y")  # from the middle of an image
-MAPS = 3.0  # weight of what pixels show, beside the posterior
+GAIN = 5.0  # of the log of a template's gain: near one
+MAPS = 30.0  # weight of what pixels show, beside the posterior
 
 
 class Settings(NamedTuple):
@@ -41,6 +43,7 @@ class Settings(NamedTuple):
 
     architecture: Architecture
     sky_sigma: tuple[float, ...]  # of the survey: what an image's own is compared with
+    pixel_scale: float  # [arcsec]
     shear: bool = False  # whether it is predicted
 
 
@@ -55,7 +58,8 @@ class Prediction(NamedTuple):
 class Seen(NamedTuple):
     """What the network looks at."""
 
-    channels: Array  # (B, n, n, 2 band), half precision
+    channels: Array  # (B, n, n, channel), half precision
+    gains: Array  # (B, templates) of arcs, see `matched`
     facts: Array  # (B, band) log of the noise over the survey's
 
 
@@ -65,14 +69,15 @@ def settings_of(survey: Survey, width: int, blocks: int, shear: bool) -> Setting
     dimensions = len(space_of(shear))
     architecture = Architecture(
         size=survey.image_size,
-        channels=2 * bands,
-        facts=bands,
+        channels=sight.count(bands),
+        facts=bands + matched.COUNT,
         width=width,
         blocks=blocks,
         outputs=mixture.outputs(COMPONENTS, dimensions) + 1,
         convolution=residual.convolution_here(),
     )
-    return Settings(architecture, tuple(survey.sky_sigma), shear)
+    sky = tuple(survey.sky_sigma)
+    return Settings(architecture, sky, float(survey.pixel_scale), shear)
 
 
 def space_of(shear: bool) -> Space:
@@ -83,9 +88,20 @@ def space_of(shear: bool) -> Space:
 
 def see(images: Array, settings: Settings) -> Seen:
     """What the network looks at of images (B, n, n, band) [counts]."""
-    channels, noise = sight.channels(images)
+    channels, gains, noise = sight.channels(images, settings.pixel_scale)
     sky = jnp.asarray(settings.sky_sigma, noise.dtype)
-    return Seen(channels.astype(jnp.float16), jnp.log(noise / sky[None]))
+    facts = jnp.clip(jnp.log(noise / sky[None]), -MOST_UNLIKE, MOST_UNLIKE)
+    half = jnp.float16
+    return Seen(channels.astype(half), gains.astype(half), facts)
+
+
+def turned(seen: Seen, number: Array) -> Seen:
+    """What is seen of images that are turned, each by its own number (B,) of eight."""
+    order = jnp.asarray(matched.orders())[number]
+    return seen._replace(
+        channels=symmetries.of_images(seen.channels, number),
+        gains=jnp.take_along_axis(seen.gains, order, axis=1),
+    )
 
 
 def whitened(numbers: Array, space: Space) -> Array:
@@ -125,7 +141,9 @@ def predict(params: Any, seen: Seen, settings: Settings) -> Prediction:
     """Run the network once."""
     dimensions = len(space_of(settings.shear))
     channels = seen.channels.astype(seen.facts.dtype)
-    numbers, maps = residual.apply(params, channels, seen.facts, settings.architecture)
+    gains = seen.gains.astype(seen.facts.dtype) / GAIN
+    facts = jnp.concatenate([seen.facts, gains], -1)
+    numbers, maps = residual.apply(params, channels, facts, settings.architecture)
     return Prediction(
         mixture.of_outputs(numbers[:, 1:], COMPONENTS, dimensions),
         numbers[:, 0],
@@ -142,8 +160,7 @@ def loss(
     if key is not None:
         count = seen.facts.shape[0]
         number = jax.random.randint(key, (count,), 0, symmetries.COUNT)
-        turned = symmetries.of_images(seen.channels, number)
-        seen = seen._replace(channels=turned)
+        seen = turned(seen, number)
         matrix = jnp.asarray(symmetries.matrices(space), wanted.dtype)[number]
         wanted = jnp.einsum("bij,bj->bi", matrix, wanted)
         if maps is not None:
@@ -164,9 +181,8 @@ def averaged(params: Any, seen: Seen, settings: Settings) -> Prediction:
     matrix = symmetries.matrices(space)
     each = []
     for number in range(symmetries.COUNT):
-        count = seen.facts.shape[0]
-        channels = symmetries.of_images(seen.channels, jnp.full(count, number))
-        one = predict(params, seen._replace(channels=channels), settings)
+        every = jnp.full(seen.facts.shape[0], number)
+        one = predict(params, turned(seen, every), settings)
         # the inverse of an orthogonal matrix is its transpose
         numbers = mixture.turned(one.numbers, jnp.asarray(matrix[number].T))
         maps = symmetries.back(one.parts, number)

@@ -84,8 +84,8 @@ def _model(header: Mapping[str, str], tensors: dict[str, np.ndarray]) -> Model:
         architecture = residual.Architecture(
             **shape, convolution=residual.convolution_here()
         )
-        sky = tuple(about["sky_sigma"])
-        settings = posterior.Settings(architecture, sky, about["shear"])
+        sky, scale = tuple(about["sky_sigma"]), about["pixel_scale"]
+        settings = posterior.Settings(architecture, sky, scale, about["shear"])
         estimator = posterior.estimator(settings)
     else:
         architecture = Architecture(**shape, convolution=network.convolution_here())

@@ -1,8 +1,8 @@
 """A residual network: numbers of an image as a whole, and maps of its parts.
 
-Patches of 4 x 4 pixels, residual blocks of two 3 x 3 convolutions on the map of
-patches and on one half as fine (He et al. 2016, normalised over channels), then a dense
-layer for the numbers; both maps together say what each pixel shows.
+Residual blocks of two 3 x 3 convolutions on the map of patches of 4 x 4 pixels and on
+one half as fine (He et al. 2016, normalised over channels), then a dense layer for the
+numbers; from both, and from blocks of 2 x 2 pixels, maps that say what a pixel shows.
 
     params = residual.init(key, config)
     numbers, parts = residual.apply(params, channels, config)
@@ -25,7 +25,7 @@ class Architecture(NamedTuple):
 
     size: int = 64  # pixels on a side
     channels: int = 8  # of what is seen of a pixel
-    facts: int = 4  # numbers that come beside the image
+    facts: int = 4  # numbers that come beside the image, about one in size
     width: int = 48  # of the map of patches; twice as many on the coarser one
     blocks: int = 2  # on each of the two maps
     dense: int = 128  # of the hidden layer before the numbers
@@ -138,9 +138,11 @@ class _Block(nnx.Module):
 class _Residual(nnx.Module):
     def __init__(self, config: Architecture, rngs: nnx.Rngs, dtype: Any = jnp.float32):
         validate(config)
-        wide = 2 * config.width
+        wide, thin = 2 * config.width, config.width // 2
         self.config = config
-        self.stem = _Layer((PATCH * PATCH * config.channels, config.width), rngs, dtype)
+        self.stem1 = _Layer((4 * config.channels, thin), rngs, dtype)
+        self.stem2 = _Layer((3, 3, thin, thin), rngs, dtype)
+        self.stem3 = _Layer((4 * thin, config.width), rngs, dtype)
         self.down = _Layer((4 * config.width, wide), rngs, dtype)
         for k in range(config.blocks):
             how = config.convolution
@@ -148,16 +150,19 @@ class _Residual(nnx.Module):
             setattr(self, f"coarse{k + 1}", _Block(wide, how, rngs, dtype))
         side = config.size // PATCH
         self.narrow = _Layer((wide, 16), rngs, dtype)
-        features = 16 * (side // 2) ** 2 + wide + config.facts
+        self.facts = _Layer((config.facts, config.dense), rngs, dtype)
+        features = 16 * (side // 2) ** 2 + wide + config.dense
         self.dense1 = _Layer((features, config.dense), rngs, dtype)
         self.dense2 = _Layer((config.dense, config.outputs), rngs, dtype, scale=0.1)
-        both = config.width + wide // 4
-        each = PATCH * PATCH * config.parts
-        self.map1 = _Layer((both, config.width), rngs, dtype)
-        self.map2 = _Layer((config.width, each), rngs, dtype, scale=0.1)
+        self.map1 = _Layer((config.width + wide // 4, config.width), rngs, dtype)
+        self.map2 = _Layer((thin + config.width // 4, thin), rngs, dtype)
+        self.map3 = _Layer((thin, 4 * config.parts), rngs, dtype, scale=0.1)
 
     def __call__(self, x: Array, facts: Array) -> tuple[Array, Array]:
-        x = self.stem.dense(_folded(x, PATCH))
+        # blocks of 2 x 2 pixels, patches of 4 x 4, of 8 x 8
+        small = jax.nn.gelu(self.stem1.dense(_folded(x, 2)))
+        small = jax.nn.gelu(self.stem2.convolve(small, self.config.convolution))
+        x = self.stem3.dense(_folded(small, 2))
         for k in range(self.config.blocks):
             x = getattr(self, f"fine{k + 1}")(x)
         y = self.down.dense(_folded(_normalised(x), 2))
@@ -165,11 +170,14 @@ class _Residual(nnx.Module):
             y = getattr(self, f"coarse{k + 1}")(y)
         y = jax.nn.gelu(_normalised(y))
         where = jax.nn.gelu(self.narrow.dense(y)).reshape(len(y), -1)
-        features = jnp.concatenate([where, y.mean((1, 2)), facts], -1)
+        known = jax.nn.gelu(self.facts.dense(facts))
+        features = jnp.concatenate([where, y.mean((1, 2)), known], -1)
         numbers = self.dense2.dense(jax.nn.gelu(self.dense1.dense(features)))
         both = jnp.concatenate([_normalised(x), _unfolded(y, 2)], -1)
-        maps = self.map2.dense(jax.nn.gelu(self.map1.dense(both)))
-        return numbers, _unfolded(maps, PATCH)
+        maps = jax.nn.gelu(self.map1.dense(both))
+        both = jnp.concatenate([small, _unfolded(maps, 2)], -1)
+        maps = self.map3.dense(jax.nn.gelu(self.map2.dense(both)))
+        return numbers, _unfolded(maps, 2)
 
 
 def _folded(x: Array, k: int) -> Array:

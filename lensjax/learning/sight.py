@@ -5,12 +5,15 @@ light is fitted by smooth functions of the elliptical radius, and what remains i
 of the noise stands beside the image.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from lensjax import photometry
+from lensjax.learning import matched
 
 WIDTHS = (1.0, 1.6, 2.5, 4.0, 6.3, 10.0, 16.0, 25.0)  # of the functions [pixel]
 TWISTED = (2.0, 6.0)  # widths of those with two waves around the centre
@@ -22,28 +25,53 @@ FLOOR = 0.05  # of the light that a smooth model leaves behind
 FITS = 4  # what is far above the last one counts less in the next
 OUTLIER = 1.0  # sigma, from which on a pixel counts less
 LOWER = 4.0  # times as far below: arcs do not take light away
+CORE = 2.5  # radius of the core, whose colour is the lens's [pixel]
+LEAST_COLOUR = 0.05  # of two bands' ratio, and of a core's light [noise]
+STRANGE = 5.0  # sigma: templates do not see what is brighter, which is no arc
 COMPRESSED = 3.0  # sigma, from which on a residual counts as its logarithm
 
 
-def channels(images: Array) -> tuple[Array, Array]:
+def channels(images: Array, pixel_scale: float) -> tuple[Array, Array, Array]:
     """What a network sees of images (B, n, n, band), and the noise of their skies.
 
-    Returns (B, n, n, 2 band), the image and what a smooth lens leaves of it, in units
-    of the noise, large values as their logarithm; and (B, band), the noise [counts].
+    Returns (B, n, n, `count`), the image, what a smooth lens leaves of it, and what of
+    that is bluer than the lens, in units of the noise, large values as their logarithm;
+    (B, `matched.COUNT`), what templates of arcs gain; and (B, band), the noise
+    [counts].  pixel_scale in arcsec.
     """
 
     def one(image):
         sigma = noise(image)
         scaled = image / sigma[None, None]
-        rest = scaled - smooth(scaled)
+        lens = smooth(scaled)
+        rest = scaled - lens.light
         rest = rest / jnp.sqrt(1 + (FLOOR * jnp.maximum(scaled, 0)) ** 2)
-        seen = [jnp.arcsinh(scaled), jnp.arcsinh(rest / COMPRESSED)]
-        return jnp.concatenate(seen, -1), sigma
+        blue = bluer(rest, lens.colour)
+        small = jnp.concatenate([rest, blue], -1) / COMPRESSED
+        seen = jnp.concatenate([jnp.arcsinh(scaled), jnp.arcsinh(small)], -1)
+        arcs = jnp.clip(blue if blue.shape[-1] else rest, -STRANGE, STRANGE)
+        return seen, matched.gains(arcs, lens.x, lens.y, pixel_scale), sigma
 
     # one image at a time within a CPU's cache
     if jax.default_backend() == "cpu":
         return jax.lax.map(one, images)
     return jax.vmap(one)(images)
+
+
+def count(bands: int) -> int:
+    """How many channels images of so many bands have."""
+    return 3 * bands - 1
+
+
+def bluer(rest: Array, colour: Array) -> Array:
+    """What (n, n, band - 1) is bluer than the lens in the first band against others.
+
+    Light of the lens's colour (band,) [noise] cancels: what is left of the lens itself,
+    and companions of its kind.  In units of the noise.
+    """
+    ratio = colour[0] / jnp.maximum(colour[1:], LEAST_COLOUR)
+    ratio = jnp.clip(ratio, 0, 1 / LEAST_COLOUR)[None, None]
+    return (rest[..., :1] - ratio * rest[..., 1:]) / jnp.sqrt(1 + ratio**2)
 
 
 def noise(image: Array) -> Array:
@@ -60,7 +88,16 @@ def noise(image: Array) -> Array:
     return jnp.sqrt(jnp.maximum((each[1] + each[2]) / 2, 1e-12))
 
 
-def smooth(image: Array) -> Array:
+class Smooth(NamedTuple):
+    """A lens galaxy, as smooth functions have it."""
+
+    light: Array  # (n, n, band), in the image's units
+    x: Array  # centre from the middle [pixel]
+    y: Array
+    colour: Array  # (band,) mean light of the core
+
+
+def smooth(image: Array) -> Smooth:
     """The lens's light in an image (n, n, band) [noise], as smooth functions have it.
 
     Least squares of Gaussians of one ellipse, that of the light's moments, with a
@@ -68,7 +105,7 @@ def smooth(image: Array) -> Array:
     the next, so that arcs and neighbours stay.
     """
     n, bands = image.shape[0], image.shape[-1]
-    radius2, angle = _elliptical(image.mean(-1))
+    radius2, angle, x, y = _elliptical(image.mean(-1))
     functions = _functions(radius2, angle)
     k, m = len(functions), n // BIN
     basis = functions.reshape(k, m, BIN, m, BIN).mean((2, 4)).reshape(k, m * m)
@@ -90,11 +127,14 @@ def smooth(image: Array) -> Array:
         pull = rest.mean(-1) * jnp.sqrt(certain) / noise
         above = jnp.maximum(pull, 0) ** 2 + (jnp.minimum(pull, 0) / LOWER) ** 2
         weight = certain / (1 + above / OUTLIER**2)
-    return jnp.tensordot(functions, fit(weight), [[0], [0]])
+    core = jnp.exp(-radius2 / (2 * CORE**2))
+    core = core / core.sum()
+    colour = (core[..., None] * image).sum((0, 1))
+    return Smooth(jnp.tensordot(functions, fit(weight), [[0], [0]]), x, y, colour)
 
 
-def _elliptical(image: Array) -> tuple[Array, Array]:
-    """Squared radius (n, n) about the light's centre in its ellipse, and the angle."""
+def _elliptical(image: Array) -> tuple[Array, Array, Array, Array]:
+    """Squared radius (n, n) about the light's centre in its ellipse, angle, centre."""
     light = photometry.moments(image)
     sound = jnp.stack([*light]).ravel()
     sound = jnp.isfinite(sound).all() & (light.xx + light.yy > 0)
@@ -108,9 +148,10 @@ def _elliptical(image: Array) -> tuple[Array, Array]:
     less = jnp.minimum(1, ROUNDEST / jnp.maximum(e, 1e-6))
     a, b = a * less, b * less
     at = jnp.arange(image.shape[0], dtype=image.dtype) - (image.shape[0] - 1) / 2
-    x, y = at[None] - known(light.x), at[:, None] - known(light.y)
+    x0, y0 = known(light.x), known(light.y)
+    x, y = at[None] - x0, at[:, None] - y0
     along = (1 - a) * x**2 - 2 * b * x * y + (1 + a) * y**2
-    return along / jnp.sqrt(1 - a**2 - b**2), jnp.arctan2(y, x)
+    return along / jnp.sqrt(1 - a**2 - b**2), jnp.arctan2(y, x), x0, y0
 
 
 def _functions(radius2: Array, angle: Array) -> Array:

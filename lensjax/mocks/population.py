@@ -48,7 +48,7 @@ class SourceLooks(NamedTuple):
     scatter: tuple[float, float, float] = (0.25, 0.18, 0.15)  # about them
     most_clumps: int = 4
     in_clumps: tuple[float, float] = (0.1, 0.5)  # share of the light
-    noise: float = 0.0  # of the image that a stamp is [counts per pixel, in i]
+    noise: float = 0.0  # of the image that a stamp is, a pixel [total of the source]
 
 
 SMOOTH_LOOKS = SourceLooks()
@@ -305,8 +305,7 @@ def source(
     if looks.noise:
         # one image, coloured by the galaxy's magnitudes, brings its noise to all bands
         white = jax.random.normal(jax.random.fold_in(k_clump, 1), (STAMP, STAMP, 1))
-        noise = looks.noise * 10 ** (0.4 * (i - survey.zero_point))
-        shape = shape + noise * _gaussian_blur(white, 2.0) * 3.8
+        shape = shape + looks.noise * 3.0 * _gaussian_blur(white, 2.0)
     shape = shape * taper[..., None] ** 2
     shape = shape / shape.sum((0, 1))[None, None]
     seen = photometry.in_bands(mag, survey)

@@ -63,7 +63,7 @@ def cutout(
     own = seen(body(k_body, galaxy, x, y, survey))
     image = own + beside
     shown = parts.where(own, parts.LENS, survey)
-    shown |= parts.where(beside, parts.NEIGHBOUR, survey)
+    shown |= parts.where(beside, parts.NEIGHBOUR, survey, over=own)
     return observe(k_noise, image, survey) + sky(k_sky, image, survey), shown
 
 
@@ -236,7 +236,7 @@ VARIED = Drawing(
         scatter=(0.30, 0.30, 0.22),
         most_clumps=8,
         in_clumps=(0.1, 0.8),
-        noise=0.008,
+        noise=4e-4,
     ),
 )
 """Lenses as above, and sources as large, red, knotty and noisy as HST's stamps.
