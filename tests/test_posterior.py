@@ -43,7 +43,7 @@ def seen(n, rng):
 
 @pytest.fixture
 def params(rng):
-    """A network that says something: blocks and last layers begin as next to nothing."""
+    """A network that says something: its last layers begin as next to nothing."""
     begun = posterior.estimator(SETTINGS).init(jax.random.key(3))
     return jax.tree.map(
         lambda a: a + 0.05 * jnp.asarray(rng.normal(size=a.shape), a.dtype), begun

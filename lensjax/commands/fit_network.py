@@ -11,7 +11,6 @@ from lensjax.learning import reading
 
 DOUBT = 1.5  # priors are so much wider than the network's posterior
 LEAST_SIGMA = 0.1  # of ln theta_E: no network is trusted more
-FAR = 3.0  # sigma of the network's own, from which on a fit is said to differ
 
 
 class Said(NamedTuple):

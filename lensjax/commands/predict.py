@@ -25,6 +25,7 @@ from lensjax.parameters import WITHOUT_SHEAR, Space
 from lensjax.survey import Survey
 
 MOST_READERS = 16
+WIDE = 1.0  # [arcsec] range of centres in the training, from which on any will do
 MANY_FILES = 2000  # nine seconds of reading by one core; processes take two to start
 
 
@@ -36,6 +37,7 @@ class Model(NamedTuple):
     facts: dict
     space: Space = WITHOUT_SHEAR
     trained: tuple[float, float] | None = None  # theta_E between these [arcsec]
+    centred: bool = True  # whether it knows lenses in the middle only
 
 
 def of_run(run_dir: Path) -> Model:
@@ -68,6 +70,7 @@ def of_run(run_dir: Path) -> Model:
         facts | {"run_dir": str(run_dir.resolve())},
         estimator.space,
         (settings.theta_E_min, settings.theta_E_max),
+        settings.dither == 0,
     )
 
 
@@ -80,11 +83,14 @@ def of_file(name: str) -> Model:
     progress.say(f"weights {pretrained.summary(model)}")
     if warning := model.about.get("warning"):
         progress.say(warning)
+    ranges = model.about.get("ranges", {})
+    low, high = ranges.get("x", (0, 0))
     return Model(
         partial(estimates, model),
         model.survey,
         model.about,
-        trained=tuple(model.about.get("ranges", {}).get("theta_E", (0, np.inf))),
+        trained=tuple(ranges.get("theta_E", (0, np.inf))),
+        centred=high - low < WIDE,
     )
 
 
@@ -148,6 +154,7 @@ def run(settings: config.PredictConfig) -> int:
             model.survey,
             space=model.space,
             trained=model.trained,
+            centred=model.centred,
             batch_size=settings.batch_size,
             processes=processes,
             provenance=model.facts,

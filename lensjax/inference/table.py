@@ -29,6 +29,7 @@ WARNING = (
         "no_arcs": "arcs bring too little: theta_E is what the prior says",
         "several_modes": "another model is likely, too, and has another theta_E",
         "one_object": "nearly all that tells theta_E is on one side: a neighbour?",
+        "network_differs": "a network that was asked has another theta_E",
         "far_from_prior": "mass, shear or source are unlike what lenses have",
         "poor_fit": "pixels are off the model by more than the noise",
         "chains_disagree": "chains of the sampler have not found the same posterior",
@@ -49,6 +50,7 @@ LONE = 0.95  # of the gain from one side
 FAR = 60.0  # of the priors' sum of squares, which has 13 terms
 POOR = 2.5  # reduced chi2
 FEW = 5.0  # draws
+DIFFERS = 2.5  # sigma of a network's own
 APART = 1.1  # R-hat
 
 LENS = SPACE[: len(parameters.WITH_SHEAR)]
@@ -223,6 +225,10 @@ def judged(row: Mapping[str, float], settings: Settings) -> dict[str, str]:
     if row["probability"] < SURE and np.isfinite(second):
         other = f"theta_E = {second:.2f} arcsec is likely, too"
         flags["several_modes"] = f"{other}: look at the residuals of both"
+    network = row.get("network_theta_E_arcsec", np.nan)
+    apart = abs(theta - network) / row.get("network_theta_E_arcsec_sigma", np.nan)
+    if apart > DIFFERS:
+        flags["network_differs"] = f"theta_E is {network:.2f} to it, {apart:.1f} sigma"
     if row["pull"] > FAR:
         flags["far_from_prior"] = f"sum of squares {row['pull']:.0f} of 13 numbers"
     if row["chi2"] > POOR:

@@ -52,6 +52,7 @@ def predict(
     *,
     space: Space = WITHOUT_SHEAR,
     trained: tuple[float, float] | None = None,
+    centred: bool = True,
     batch_size: int = 256,
     processes: int = 0,
     provenance: dict | None = None,
@@ -72,6 +73,9 @@ def predict(
         What the model's numbers are: the five of an SIE, in any order, and others.
     trained : (float, float)
         Least and largest theta_E [arcsec] of the training; others are flagged.
+    centred : bool
+        Whether the model knows lenses in the middle of their images only, so that
+        others are flagged.
     processes : int
         Files are read ahead, one batch, by so many processes, which take seconds to
         start (and want the `__main__` guard of multiprocessing in a script), or by a
@@ -123,7 +127,9 @@ def predict(
             for name, some in _predict(model, rows, shape, names).items():
                 whole = values.setdefault(name, np.full(len(paths), np.nan))
                 whole[at : at + len(rows)] = some
-            flags += [dict(row.flags) for row in rows]
+            known = () if centred else ("decentred",)
+            for row in rows:
+                flags.append({f: m for f, m in row.flags.items() if f not in known})
             if progress is not None:
                 progress(at + len(rows), len(paths))
     values = {name: np.full(len(paths), np.nan) for name in names} | values

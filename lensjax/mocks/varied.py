@@ -199,7 +199,7 @@ def sky(key: Array, image: Array, survey: Survey) -> Array:
     """What the subtraction of the sky left: a level and a slope in each band."""
     n, bands = image.shape[0], len(survey.bands)
     level, along_x, along_y = (
-        SKY * jnp.array(survey.sky_sigma) * jax.random.normal(key, (3, bands))
+        SKY * jnp.array(survey.sky_sigma)[None] * jax.random.normal(key, (3, bands))
     )
     at = (jnp.arange(n, dtype=image.dtype) - (n - 1) / 2) / n
     return (
