@@ -75,6 +75,7 @@ def program(stage: str, at_once: bool):
 
     from lensjax import lens, mock
     from lensjax.learning import train
+    from lensjax.learning.estimator import Scene
     from lensjax.mocks import system
     from lensjax.mocks.system import Rendering
     from lensjax.survey import HSC
@@ -106,7 +107,7 @@ def program(stage: str, at_once: bool):
         return jax.lax.map(lambda row: one(row, catalogue), systems)
 
     def mean_loss(params, images, systems):
-        return estimator.loss(params, images, systems, jnp.ones(5), None).mean()
+        return estimator.loss(params, Scene(images), systems, jnp.ones(5), None).mean()
 
     def whole(params, momentum, systems, catalogue):
         images = made(systems, catalogue)

@@ -48,6 +48,7 @@ def kept(n: int):
     import jax.numpy as jnp
 
     from lensjax.learning.dataset import Data
+    from lensjax.learning.estimator import Scene
     from lensjax.mocks.system import Rendering, System
     from lensjax.shear import Shear
     from lensjax.sie import SIE
@@ -62,7 +63,7 @@ def kept(n: int):
         "shear": Shear(zero, zero),
     }
     return (
-        Data(System(**names), None, jnp.asarray(images)),
+        Data(System(**names), None, Scene(jnp.asarray(images))),
         LENSES,
         Rendering(HSC, 0.03),
     )
@@ -86,10 +87,11 @@ def rendered(n: int):
 def rendered_once(n: int):
     """The same systems, their images kept in memory."""
     from lensjax.learning import dataset
+    from lensjax.learning.estimator import Scene
 
     data, lenses, rendering = rendered(n)
     images = dataset.render_all(data.systems, data.catalogue, rendering)
-    return data._replace(catalogue=None, images=images), lenses, rendering
+    return data._replace(catalogue=None, kept=Scene(images)), lenses, rendering
 
 
 def ours(make, n, batch_size, members, together):

@@ -27,6 +27,12 @@ def test_keys_are_typed_and_presets_fill_them():
     assert made.learning_rate == 1e-3
     assert settings("fold=all").folds == [0, 1, 2, 3, 4]
     assert settings("sample=uniform", "cap=400").cap == 400
+    posterior = settings("estimator=posterior")
+    assert (posterior.sample, posterior.galaxies) == ("decoupled", "varied")
+    assert (posterior.schedule, posterior.clip) == ("cosine", 1.0)
+    assert settings("estimator=posterior", "sample=uniform").sample == "uniform"
+    assert settings("estimator=posterior", "clip=2").clip == 2
+    assert settings().estimator == "paper"
     for value in ("true", "True", "auto", "false"):
         assert settings(f"keep_images={value}").keep_images == value.lower()
 
@@ -42,7 +48,12 @@ def test_keys_are_typed_and_presets_fill_them():
         ("bogus", "'bogus' is not of the form key=value"),
         ("data=/nowhere", "/nowhere is no folder: give a folder with lenses.csv"),
         ("sample=unform", "did you mean uniform"),
-        ("sample=", "sample must be natural, natural_wide or uniform"),
+        ("sample=", "sample must be decoupled, natural, natural_wide or uniform"),
+        ("estimator=posteror", "did you mean posterior"),
+        ("schedule=linear", "schedule must be constant or cosine"),
+        ("clip=-1", "clip must be from 0"),
+        ("galaxies=real", "galaxies must be smooth or varied"),
+        ("arc_free=1", "arc_free must be from 0 to 0.9"),
         ("multiplicity=quad", "did you mean quads"),
         ("epochs=abc", "epochs: .*'abc'"),
         ("epochs=0", "epochs must be from 1"),

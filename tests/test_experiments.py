@@ -259,8 +259,8 @@ def test_images_that_are_kept_are_in_memory_once(tiny, monkeypatch):
     """They may be half of it: JAX takes over what they were rendered into."""
     aligned, buffers = dataset._aligned, []
 
-    def seen(shape):
-        buffers.append(aligned(shape))
+    def seen(*what):
+        buffers.append(aligned(*what))
         return buffers[-1]
 
     monkeypatch.setattr(dataset, "_aligned", seen)
@@ -268,7 +268,7 @@ def test_images_that_are_kept_are_in_memory_once(tiny, monkeypatch):
     systems, catalogue = tiny.job.sample.systems, tiny.job.catalogue
     images = dataset.render_all(systems, catalogue, rendering)
     assert images.unsafe_buffer_pointer() == buffers[0].ctypes.data
-    np.testing.assert_array_equal(images, tiny.loader.data.images)
+    np.testing.assert_array_equal(images, tiny.loader.data.kept.seen)
 
 
 def test_stamps_read_from_disk_as_they_are_due_give_the_same_losses(
@@ -651,7 +651,7 @@ def test_mock_less_arcs_is_the_lens_galaxy(tiny, images):
             assert file["I"].header["PIXSCALE"] == 0.168
         lens = np.rot90(lenses.image[systems.lens_index[k]], -systems.rotation[k])
         np.testing.assert_allclose(mock - arc, lens, atol=2e-5 * lens.max())
-        kept = tiny.loader.data.images[k]
+        kept = tiny.loader.data.kept.seen[k]
         np.testing.assert_allclose(mock, kept, atol=2e-5 * lens.max())
         assert arc[..., 2].max() > lenses.background[systems.lens_index[k], 2]
 
@@ -668,7 +668,7 @@ def test_predictions_of_images_on_disk_are_those_in_memory(
     )
     table = parquet.read(out)
     params = jax.tree.map(lambda a: jnp.asarray(a[0]), uninterrupted[0].best_params)
-    images = tiny.loader.data.images[:12]
+    images = tiny.loader.data.kept.seen[:12]
     expected = np.asarray(paper_cnn.predict(params, images, resolve.network_of(TINY)))
     columns = ("center_x_arcsec", "center_y_arcsec", "ex", "ey", "theta_E_arcsec")
     got = np.stack([table[name] for name in columns], -1)

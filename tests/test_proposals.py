@@ -261,3 +261,38 @@ def test_multiplicity_says_which_image_counts_are_wanted(
         n = proposals.count_images(row)
         kept = proposals.wanted(n, multiplicity)
         assert n == count and bool(kept) == (count in wanted)
+
+
+def test_a_free_theta_E_is_flat_in_its_logarithm_whatever_the_lens(known):
+    criteria = Criteria(theta_E_min=0.5, theta_E_max=2.5, free_theta_E=True)
+    pairs, plausible, _, placed = proposed(known, criteria, 20_000)
+    some = rows(pairs, plausible & placed)
+    span = np.log(2.5 / 0.5)
+    share = np.log(some.sie.theta_E / 0.5) / span
+    assert stats.kstest(share, "uniform").pvalue > 1e-3
+    # every lens galaxy is as likely as the next, and none tells theta_E
+    count = np.bincount(some.lens_index, minlength=3)
+    assert stats.chisquare(count).pvalue > 1e-3
+    for k in range(3):
+        assert stats.kstest(share[some.lens_index == k], "uniform").pvalue > 1e-3
+    # the dispersion is the one that such a lens would have
+    wanted = cosmology.einstein_radius(
+        cosmology.PAPER, some.vdisp, some.z_lens, some.z_source
+    )
+    np.testing.assert_allclose(some.sie.theta_E, wanted, rtol=1e-4)
+    assert some.vdisp_drawn.all()
+
+
+def test_a_source_in_front_of_the_lens_is_no_pair_even_where_theta_E_is_free(known):
+    front = known._replace(sources=known.sources._replace(z=jnp.array([0.1, 0.2])))
+    pool = proposals.pool(KEY, known, SURVEY, Criteria(), cosmology.PAPER)
+    pool = pool._replace(source_z=front.sources.z)
+    criteria = Criteria(free_theta_E=True)
+    one = jax.vmap(
+        lambda n: proposals.pair(
+            jax.random.fold_in(KEY, n), n, pool, criteria, cosmology.PAPER
+        )
+    )
+    found, plausible = one(jnp.arange(500, dtype=jnp.int32))
+    assert not plausible.any()
+    assert jnp.isfinite(found.vdisp).all()

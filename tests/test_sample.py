@@ -351,3 +351,26 @@ def test_a_row_rendered_by_lenstronomy_from_the_same_stamps_is_the_same_mock():
         rolled = np.roll(turned, (int(row.shift_y), int(row.shift_x)), (0, 1))
         np.testing.assert_array_equal(image, rolled[4:-4, 4:-4])
     assert len({*s.rotation.tolist()}) > 1 and np.abs(s.shift_x).max() > 0
+
+
+def test_a_share_of_a_sample_has_no_arcs_and_the_rest_is_as_without(mixed):
+    criteria = Criteria(rotate=True, arc_peak=3.0)
+    whole = sample.draw(KEY, 128, mixed, RENDERING, criteria, batch=2048)
+    some = sample.draw(
+        KEY, 128, mixed, RENDERING, criteria._replace(arc_free=0.25), batch=2048
+    )
+    bare = some.systems.n_images == 0
+    assert 16 < bare.sum() < 50  # 32, sigma 4.9
+    assert (some.systems.arc_peak[bare] == 0).all()
+    assert (some.systems.log_flux_ratio[bare] == system.NO_ARCS).all()
+    changed = ("n_images", "arc_peak", "log_flux_ratio")
+    for name in changed:
+        one, other = getattr(some.systems, name), getattr(whole.systems, name)
+        np.testing.assert_array_equal(one[~bare], other[~bare])
+    same = dict.fromkeys(changed, 0)
+    for one, other in zip(
+        jax.tree.leaves(some.systems._replace(**same)),
+        jax.tree.leaves(whole.systems._replace(**same)),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one, other)

@@ -8,7 +8,7 @@ import pytest
 from lensjax import catalogue, mock, sie
 from lensjax.catalogue import Catalogue, Lenses, Sources
 from lensjax.lens import Lens
-from lensjax.mocks import system
+from lensjax.mocks import parts, system
 from lensjax.mocks.system import Rendering, System
 from lensjax.shear import Shear
 from lensjax.survey import HSC
@@ -226,6 +226,31 @@ def test_shear_bends_the_arcs_as_lens_does(galaxies):
     np.testing.assert_allclose(found, expected, atol=2e-5)
     unsheared = render(row, galaxies) - galaxies.lenses.image[0]
     assert np.abs(np.asarray(found - unsheared)).max() > 0.1
+
+
+def test_a_galaxy_without_arcs_is_its_lens_alone_and_its_map_says_so(galaxies):
+    row = a_row(1, sie.SIE(1.0, 0.1, 0.0, 0.0, 0.0), (0.1, 0.05))
+    shape = galaxies.lenses.image.shape[:3]
+    maps = jnp.zeros(shape, jnp.uint8).at[0, 5, 20].set(parts.LENS | parts.NEIGHBOUR)
+    known = galaxies._replace(lenses=galaxies.lenses._replace(parts=maps))
+
+    @jax.jit
+    def seen(row):
+        image, arcs = system.layers(row, known, RENDERING)
+        return image, arcs, system.shown(row, arcs, known, RENDERING)
+
+    image, arcs, shown = seen(row)
+    assert arcs.max() > 0
+    assert (shown & parts.ARC).any()
+    bright = np.asarray(arcs / np.array(SURVEY.sky_sigma)).max(-1) > parts.VISIBLE
+    assert np.asarray(shown & parts.ARC)[bright].all()
+    # the map turns with the galaxy: a quarter counter-clockwise, rows upwards
+    turned = np.rot90(np.asarray(maps[0]), -1)
+    np.testing.assert_array_equal(np.asarray(shown) & ~parts.ARC, turned)
+    bare, none, left = seen(row._replace(n_images=jnp.array(0)))
+    np.testing.assert_array_equal(bare, image)
+    assert not none.any()
+    np.testing.assert_array_equal(left, turned)
 
 
 def test_identifiers_sort_as_their_numbers_do():

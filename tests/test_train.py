@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from lensjax import catalogue, parameters
-from lensjax.learning import folds, members, paper_cnn, train
+from lensjax.learning import folds, members, paper_cnn, step, train
 from lensjax.learning.dataset import Data
-from lensjax.learning.estimator import Estimator
+from lensjax.learning.estimator import Estimator, Scene
 from lensjax.learning.network import Architecture
 from lensjax.learning.train import Hyperparameters, Settings
 from lensjax.mocks.system import Rendering, System
@@ -70,7 +70,7 @@ def data():
     systems = systems_of()
     noise = np.random.default_rng(1).normal(size=(N, 16, 16, 4))
     images = noise + np.asarray(systems.sie.theta_E)[:, None, None, None]
-    return Data(systems, None, jnp.asarray(images, jnp.float32))
+    return Data(systems, None, Scene(jnp.asarray(images, jnp.float32)))
 
 
 PART = catalogue.split([f"lens-{i}" for i in range(LENSES)])
@@ -366,6 +366,55 @@ def test_validation_loss_is_that_of_the_held_out_rows(data, five):
     assert five[0][-1, 1, 2] == pytest.approx(expected, rel=1e-5)
 
 
+def test_a_cosine_warms_up_and_comes_down_to_nothing():
+    settings = SETTINGS._replace(schedule="cosine", epochs=4)
+    done = np.linspace(0, 1, 1001)
+    pace = np.asarray([step.pace(d, settings) for d in done])
+    assert pace[0] < 0.01
+    assert pace[-1] < 1e-6
+    assert done[pace.argmax()] == pytest.approx(step.WARM_UP, abs=2e-3)
+    assert pace[500] == pytest.approx(0.5, abs=1e-3)
+    assert step.pace(0.3, SETTINGS) == 1
+    with pytest.raises(ValueError, match="constant or cosine, not 'linear'"):
+        step.pace(0.3, SETTINGS._replace(schedule="linear"))
+
+
+def test_a_clipped_gradient_has_its_direction_and_no_more_than_its_length(data):
+    """One step of plain descent by hand, with and without."""
+    estimator = mean_brightness()
+    plain = SETTINGS._replace(optimizer="sgd", momentum=0.0, weight_decay=0.0, clip=0.0)
+    rows = train.members(folds_of(data, [0]), [CHOICE], estimator.space)
+    member = jax.tree.map(lambda a: a[0], rows)
+    begun = jax.tree.map(lambda a: a[0], train.start(estimator, plain, rows))
+    batch = step.of_sample(
+        member.fold.train, jnp.array(0), 8, data, RENDERING, estimator
+    )
+
+    def moved(settings):
+        after = step.learn(
+            begun,
+            member,
+            batch,
+            jax.random.key(1),
+            jnp.array(0),
+            10,
+            estimator,
+            settings,
+        )
+        change = jax.tree.map(lambda a, b: a - b, after.params, begun.params)
+        return np.concatenate([np.ravel(a) for a in jax.tree.leaves(change)])
+
+    free, short = moved(plain), moved(plain._replace(clip=1e-3))
+    rate = float(member.learning_rate)
+    assert np.linalg.norm(free) > 2e-3 * rate
+    assert np.linalg.norm(short) == pytest.approx(1e-3 * rate, rel=1e-3)
+    np.testing.assert_allclose(
+        short / np.linalg.norm(short), free / np.linalg.norm(free), atol=1e-3
+    )
+    long = moved(plain._replace(clip=1e3))
+    np.testing.assert_allclose(long, free, rtol=1e-5)
+
+
 # Another estimator: nothing but these lines
 
 
@@ -377,8 +426,8 @@ def mean_brightness():
         mean = images.mean((1, 2, 3))
         return params["slope"] * mean[:, None] + params["level"][None]
 
-    def loss(params, images, systems, weights, key):
-        wrong = predict(params, images) - train.targets(systems, space)
+    def loss(params, scenes, systems, weights, key):
+        wrong = predict(params, scenes.seen) - train.targets(systems, space)
         return (jnp.abs(wrong) * weights[None]).mean(-1)
 
     def init(key):

@@ -7,8 +7,8 @@ from lensjax.commands.settings.checks import ConfigError
 # of hydra's flags those that read nothing but what is here
 FLAGS = ("-m", "--multirun", "--cfg", "-c", "--resolve", "--info", "-p", "--package")
 PATHS = (  # keys whose values are taken as they are, whatever is in them
-    "data", "sources", "run_dir", "out", "cutouts", "weights", "tables", "lenses",
-    "sdss", "mosaics", "redshifts", "positions", "upload_list",
+    "data", "sources", "run_dir", "out", "cutouts", "weights", "init", "tables",
+    "lenses", "sdss", "mosaics", "redshifts", "positions", "upload_list", "start",
 )  # fmt: skip
 
 

@@ -4,17 +4,19 @@ Here alone a configuration's keys meet the library's names; what follows takes t
 records and no configuration.
 """
 
+import functools
 import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 
 from lensjax import cosmology, parameters, survey
 from lensjax.catalogue import Catalogue, Listing, ingested, plain
 from lensjax.commands import config, progress
-from lensjax.learning import network, paper_cnn, posterior, residual
+from lensjax.learning import network, paper_cnn, posterior, pretrained, residual
 from lensjax.learning.estimator import Estimator
 from lensjax.learning.members import Hyperparameters
 from lensjax.learning.network import Architecture
@@ -112,16 +114,38 @@ def decisive(settings: config.TrainConfig) -> dict[str, Any]:
 
 
 def estimator_of(settings: config.TrainConfig) -> Estimator:
-    """What is trained; ConfigError for a network that cannot be."""
+    """What is trained, and from where; ConfigError for a network that cannot be."""
     own = network_of(settings)
+    if settings.init is not None:
+        try:
+            model = pretrained.load(settings.init)
+        except ValueError as error:
+            raise config.ConfigError(f"init: {error}") from error
+        if pretrained.described(model.settings) != pretrained.described(own):
+            raise config.ConfigError(
+                f"init: {settings.init} is another network: give the estimator, survey "
+                "and widths of these weights"
+            )
+        return _begun(_made(own), settings.init)
     try:
-        if isinstance(own, posterior.Settings):
-            residual.validate(own.architecture)
-            return posterior.estimator(own)
-        network.validate(own.architecture)
+        return _made(own)
     except ValueError as error:
         raise config.ConfigError(str(error)) from error
+
+
+def _made(own: paper_cnn.Settings | posterior.Settings) -> Estimator:
+    if isinstance(own, posterior.Settings):
+        residual.validate(own.architecture)
+        return posterior.estimator(own)
+    network.validate(own.architecture)
     return paper_cnn.estimator(own)
+
+
+@functools.cache
+def _begun(estimator: Estimator, name: str) -> Estimator:
+    """The estimator that begins with the weights of a name or file."""
+    params = jax.tree.map(jnp.asarray, pretrained.load(name).params)
+    return estimator._replace(init=lambda key: params)
 
 
 def learning_of(settings: config.TrainConfig) -> Settings:

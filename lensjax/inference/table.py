@@ -135,13 +135,13 @@ def _number(column: str, unit: str, meaning: str) -> Parameter:
 def numbers(fit: Fit, bands: Sequence[str], known: Known = UNKNOWN) -> dict[str, float]:
     """Numbers of a row by column, of a fit whose arrays are on the host."""
     row: dict[str, float] = {}
-    sigma = np.sqrt(np.maximum(np.diag(fit.covariance), 0))
+    sigma = np.sqrt(np.maximum(np.diag(fit.covariance), 0)).tolist()
     for k in order():
         column = SPACE[k].column
         row[column] = float(fit.median[k])
         row[f"{column}_p16"] = float(fit.p16[k])
         row[f"{column}_p84"] = float(fit.p84[k])
-        row[f"{column}_sigma"] = float(sigma[k])
+        row[f"{column}_sigma"] = sigma[k]
     for (i, a), (j, b) in combinations(enumerate(LENS), 2):
         row[f"cov_{a.name}_{b.name}"] = float(fit.covariance[i, j])
     mass = sie.SIE(*(np.float32(row[_column(n)]) for n in sie.SIE._fields))
@@ -190,10 +190,9 @@ def pictured(fit: Fit, known: Known) -> dict[str, float]:
         ):
             row[f"{column}_{name}"] = float(values[1, k])
             row[f"{column}_{name}_sigma"] = half(values[:, k])
-        low, middle, high = (float(v) for v in found.delay[:, k])
-        row[f"{column}_delay_days"] = middle
-        row[f"{column}_delay_days_p16"], row[f"{column}_delay_days_p84"] = low, high
-        row[f"{column}_mjd"] = known.seen_mjd + middle
+        delay = zip(("_p16", "", "_p84"), found.delay[:, k], strict=True)
+        row |= {f"{column}_delay_days{end}": float(days) for end, days in delay}
+        row[f"{column}_mjd"] = known.seen_mjd + row[f"{column}_delay_days"]
     return row
 
 
@@ -225,10 +224,10 @@ def judged(row: Mapping[str, float], settings: Settings) -> dict[str, str]:
     if row["probability"] < SURE and np.isfinite(second):
         other = f"theta_E = {second:.2f} arcsec is likely, too"
         flags["several_modes"] = f"{other}: look at the residuals of both"
-    network = row.get("network_theta_E_arcsec", np.nan)
-    apart = abs(theta - network) / row.get("network_theta_E_arcsec_sigma", np.nan)
-    if apart > DIFFERS:
-        flags["network_differs"] = f"theta_E is {network:.2f} to it, {apart:.1f} sigma"
+    other = row.get("network_theta_E_arcsec", np.nan)
+    off = abs(theta - other) / row.get("network_theta_E_arcsec_sigma", np.nan)
+    if off > DIFFERS:
+        flags["network_differs"] = f"theta_E is {other:.2f} to it, {off:.1f} sigma"
     if row["pull"] > FAR:
         flags["far_from_prior"] = f"sum of squares {row['pull']:.0f} of 13 numbers"
     if row["chi2"] > POOR:
@@ -249,8 +248,8 @@ def of_prior(row: dict[str, float], priors: Priors) -> None:
     row[column] = float(np.exp(middle))
     row[f"{column}_p16"] = float(np.exp(middle - width))
     row[f"{column}_p84"] = float(np.exp(middle + width))
-    spread = np.sqrt(np.expm1(width**2)) * np.exp(middle + width**2 / 2)
-    row[f"{column}_sigma"] = float(spread)
+    log_normal = np.sqrt(np.expm1(width**2)) * np.exp(middle + width**2 / 2)
+    row[f"{column}_sigma"] = float(log_normal)
 
 
 def draws_of_prior(draws: np.ndarray, priors: Priors) -> None:
@@ -258,8 +257,7 @@ def draws_of_prior(draws: np.ndarray, priors: Priors) -> None:
     middle, width = priors.ln_theta_E
     normal = np.random.default_rng(0).normal(size=len(draws))
     at = parameters.names(SPACE).index("theta_E")
-    draws[:, at] = np.exp(middle + width * normal)
-    draws[:, -1] = 1 / len(draws)
+    draws[:, at], draws[:, -1] = np.exp(middle + width * normal), 1 / len(draws)
 
 
 def made(
@@ -277,8 +275,7 @@ def made(
     for p in columns(bands):
         kind = np.float64 if p.column in DOUBLE else np.float32
         values = np.array([row.get(p.column, np.nan) for row in rows], kind)
-        unit = p.unit or None
-        table[p.column] = Column(values, unit=unit, description=p.meaning)
+        table[p.column] = Column(values, unit=p.unit or None, description=p.meaning)
     for plane in ("psf", "noise", "mask"):
         words = [origin.get(plane, "") for origin in origins]
         table[f"{plane}_from"] = Column(words, dtype=object)

@@ -1,10 +1,15 @@
-"""Which bright systems a sample takes, and what each of them then stands for."""
+"""Which bright systems a sample takes, and what each of them then stands for.
+
+Also what a catalogue cannot give at all: `check_room`.
+"""
 
 from typing import NamedTuple
 
 import numpy as np
 
-from lensjax.mocks.system import System
+from lensjax.catalogue import Catalogue
+from lensjax.mocks.proposals import Criteria
+from lensjax.mocks.system import Rendering, System
 
 CAP_BIN = 0.1  # width of the bins of theta_E that a cap speaks of [arcsec]
 
@@ -81,3 +86,23 @@ class Desk:
             admitted = (of_bin == b).sum()
             answer[of_bin == b] = came / looked_at * seen / admitted
         return answer
+
+
+def check_room(
+    size: int, catalogue: Catalogue, rendering: Rendering, criteria: Criteria
+) -> None:
+    """Raise ValueError for what the catalogue's cutouts or numbers cannot give."""
+    room = (catalogue.lenses.image.shape[1] - rendering.survey.image_size) // 2
+    if criteria.dither > room:
+        raise ValueError(
+            f"dither={criteria.dither} needs cutouts of at least "
+            f"{rendering.survey.image_size + 2 * criteria.dither} pixels, these have "
+            f"{catalogue.lenses.image.shape[1]}: lower dither or give larger cutouts"
+        )
+    most = len(catalogue.lenses.z) * (4 if criteria.rotate else 1)
+    if criteria.once and size > most:
+        raise ValueError(
+            f"{len(catalogue.lenses.z):,} lens galaxies make no more than {most:,} "
+            f"systems with none twice in one rotation, size is {size:,}: give more "
+            "of them (n_lenses), lower size, or let a galaxy come twice (once)"
+        )

@@ -21,7 +21,7 @@ from lensjax.catalogue import Catalogue, Lenses, Listing, Sources
 from lensjax.cosmology import FlatLambdaCDM
 from lensjax.mocks import batching, proposals
 from lensjax.mocks import system as _system
-from lensjax.mocks.acceptance import Desk
+from lensjax.mocks.acceptance import Desk, check_room
 from lensjax.mocks.proposals import Criteria, Pool
 from lensjax.mocks.system import Rendering, System
 from lensjax.survey import Survey
@@ -66,7 +66,7 @@ def draw(
     far.
     """
     pool = proposals.pool(key, catalogue, rendering.survey, criteria, cosmo)
-    _check_room(size, catalogue, rendering, criteria)
+    check_room(size, catalogue, rendering, criteria)
 
     # what decides nothing in compiled code must not compile it anew
     paired = criteria._replace(arc_peak=0.0, cap=0, once=False, multiplicity="both")
@@ -171,26 +171,6 @@ def draw(
     area = float(pool.strongest) * largest / float(pool.lenses.weight.mean())
     weight = desk.stand_for(systems.sie.theta_E, last) * area / counts["proposed"]
     return Sample(systems, counts, weight.astype(np.float32))
-
-
-def _check_room(
-    size: int, catalogue: Catalogue, rendering: Rendering, criteria: Criteria
-) -> None:
-    """Raise ValueError for what the catalogue's cutouts or numbers cannot give."""
-    room = (catalogue.lenses.image.shape[1] - rendering.survey.image_size) // 2
-    if criteria.dither > room:
-        raise ValueError(
-            f"dither={criteria.dither} needs cutouts of at least "
-            f"{rendering.survey.image_size + 2 * criteria.dither} pixels, these have "
-            f"{catalogue.lenses.image.shape[1]}: lower dither or give larger cutouts"
-        )
-    most = len(catalogue.lenses.z) * (4 if criteria.rotate else 1)
-    if criteria.once and size > most:
-        raise ValueError(
-            f"{len(catalogue.lenses.z):,} lens galaxies make no more than {most:,} "
-            f"systems with none twice in one rotation, size is {size:,}: give more "
-            "of them (n_lenses), lower size, or let a galaxy come twice (once)"
-        )
 
 
 def _of_full_block(function: Callable, systems: System, size: int) -> Any:
