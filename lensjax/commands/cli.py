@@ -7,6 +7,7 @@ import sys
 
 from lensjax import __version__
 from lensjax.commands import config
+from lensjax.storage import processes
 
 COMMANDS = {
     "predict": "model your cutouts: a catalogue of lenses, one row a file",
@@ -25,6 +26,10 @@ def run(name: str) -> None:
 
     Its keys are checked before its module, and JAX with it, is imported.
     """
+    # before numpy is there: beside another busy process more of them take ten times as
+    # long, see there
+    for variable in processes.ONE_THREAD:
+        os.environ.setdefault(variable, "1")
 
     def task(settings):
         return importlib.import_module(f"lensjax.commands.{name}").run(settings)

@@ -13,7 +13,7 @@ from typing import Any
 
 PATIENCE = 0.2  # [s] between two looks at whether a process has answered
 ONE_THREAD = "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"
-"""How many threads linear algebra has: one, in a process that has others beside it.
+"""How many threads linear algebra has: one, in a command and in processes that help it.
 
 More of them wait for each other by spinning: two processes on two cores, each with two
 threads of OpenBLAS 0.3, take many times as long as one alone.
