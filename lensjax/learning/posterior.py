@@ -26,6 +26,9 @@ from lensjax.mocks.system import System
 from lensjax.parameters import Space
 from lensjax.survey import Survey
 
+SOURCE: Space = (parameters.SOURCE_X, parameters.SOURCE_Y)
+"""Predicted beside the numbers of a lens, after them."""
+
 COMPONENTS = 4
 MOST_UNLIKE = 1.2  # log of a noise over the survey's: a network sees no more
 DRAWS = 1000  # from which a posterior's percentiles are taken
@@ -83,7 +86,7 @@ def settings_of(survey: Survey, width: int, blocks: int, shear: bool) -> Setting
 def space_of(shear: bool) -> Space:
     """The numbers that are predicted."""
     lens = parameters.WITH_SHEAR if shear else parameters.WITHOUT_SHEAR
-    return (*lens, parameters.SOURCE_X, parameters.SOURCE_Y)
+    return (*lens, *SOURCE)
 
 
 def see(images: Array, settings: Settings) -> Seen:

@@ -21,7 +21,7 @@ import safetensors
 from jax import Array
 from safetensors.numpy import save as serialize
 
-from lensjax import parameters, survey
+from lensjax import survey
 from lensjax.learning import network, paper_cnn, posterior, residual
 from lensjax.learning.estimator import Estimator
 from lensjax.learning.network import Architecture
@@ -139,8 +139,7 @@ def posteriors(estimator: Estimator, params: Any, images: Array) -> dict[str, Ar
     seen = estimator.see(images)
     each = jax.vmap(lambda p: estimator.posterior(p, seen))(params)
     together = posterior.pooled(each)
-    sources = parameters.SOURCE_X, parameters.SOURCE_Y
-    return posterior.described(together, (*estimator.space, *sources))
+    return posterior.described(together, (*estimator.space, *posterior.SOURCE))
 
 
 answer = predict  # its name in version 0.1

@@ -79,8 +79,7 @@ def read(observation: Observation, model: Model) -> Reading:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _said(estimator, params: dict, images: Array):
-    sources = parameters.SOURCE_X, parameters.SOURCE_Y
-    space = (*estimator.space, *sources)
+    space = (*estimator.space, *posterior.SOURCE)
     predicted = estimator.posterior(params, estimator.see(images))
     k = parameters.names(space).index("theta_E")
     white = mixture.draw(jax.random.key(0), predicted.numbers, posterior.DRAWS)
