@@ -4,5 +4,15 @@ from lensjax import _lazy
 
 __getattr__, __dir__, __all__ = _lazy.attach(
     __name__,
-    ("acceptance", "batching", "online", "population", "proposals", "sample", "system"),
+    (
+        "acceptance",
+        "batching",
+        "online",
+        "parts",
+        "population",
+        "proposals",
+        "sample",
+        "system",
+        "varied",
+    ),
 )

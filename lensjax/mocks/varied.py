@@ -32,8 +32,8 @@ NEAREST, FARTHEST = 0.8, 5.0  # of companions from the lens [arcsec]
 FAINTER = 4.5  # mag than the lens, at most
 LENS_COLOURED = 2 / 3  # of companions
 DISC = 0.5  # share of lenses with a second component; a spiral always has one
-SPIRAL = 0.15
-SHELL = 0.2
+SPIRAL = 0.3
+SHELL = 0.3
 STARS = 0.15  # a cutout, on average
 SKY = 0.3  # left by the subtraction [sky sigma]
 REDDENING = (1.0, 0.5, 0.3)  # how g-r, r-i and i-z change together
@@ -95,14 +95,16 @@ def body(key: Array, galaxy: Ellipticals, x: Array, y: Array, survey: Survey) ->
     u, v = _along(x - normal(0.04), y - normal(0.04), phi_disc)
     out = jnp.hypot(u * jnp.sqrt(q_disc), v / jnp.sqrt(q_disc))
     profile = light.sersic(u, v, wide, 1.0, q_disc, 0.0)
-    # logarithmic arms, strongest beyond the bulge
+    # logarithmic arms, strongest beyond the bulge, of younger stars than the disc
     arms = jnp.where(uniform(0, 1) < 0.7, 2.0, 1.0)
     winding = uniform(-4, 4)
     angle = jnp.arctan2(v / q_disc, u)
     wave = jnp.cos(arms * angle - winding * jnp.log(out / wide + 0.1))
     rise = jnp.clip(2 * out / wide, 0, 1)
     strength = jnp.where(spiral, uniform(0.2, 0.9), 0.0)
+    arms_alone = profile * rise * jnp.maximum(wave, 0) ** 2
     profile = profile * (1 + strength * rise * wave)
+    in_arms = jnp.where(spiral, uniform(0.0, 0.25), 0.0)
 
     bulge = light.sersic(x, y, galaxy.radius, galaxy.sersic, galaxy.q, galaxy.phi)
     bar = light.sersic(
@@ -116,9 +118,10 @@ def body(key: Array, galaxy: Ellipticals, x: Array, y: Array, survey: Survey) ->
 
     bluer = -jnp.array(REDDENING)
     no_change = jnp.zeros(3)
-    young = bluer * jnp.abs(normal(0.35))  # of a shell that is a ring of young stars
+    young = bluer * jnp.abs(normal(0.5))  # of arms, or of a ring, of young stars
     components = (
-        (1 - in_disc - in_bar - in_shell, bulge, no_change),
+        (1 - in_disc - in_bar - in_shell - in_arms, bulge, no_change),
+        (4 * in_arms, arms_alone, young),  # a quarter of the profile lies in them
         (in_disc, profile, bluer * (uniform(-0.05, 0.25) + jnp.where(spiral, 0.15, 0))),
         (in_bar, bar, no_change),
         (in_shell, ring, jnp.where(uniform(0, 1) < 0.5, young, no_change)),
