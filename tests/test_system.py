@@ -242,11 +242,11 @@ def test_a_galaxy_without_arcs_is_its_lens_alone_and_its_map_says_so(galaxies):
     image, arcs, shown = seen(row)
     assert arcs.max() > 0
     assert (shown & parts.ARC).any()
-    bright = np.asarray(arcs / np.array(SURVEY.sky_sigma)).max(-1) > parts.VISIBLE
+    bright = (np.asarray(arcs) / np.array(SURVEY.sky_sigma)).max(-1) > parts.VISIBLE
     assert np.asarray(shown & parts.ARC)[bright].all()
     # the map turns with the galaxy: a quarter counter-clockwise, rows upwards
     turned = np.rot90(np.asarray(maps[0]), -1)
-    np.testing.assert_array_equal(np.asarray(shown) & ~parts.ARC, turned)
+    np.testing.assert_array_equal(np.asarray(shown) & (255 - parts.ARC), turned)
     bare, none, left = seen(row._replace(n_images=jnp.array(0)))
     np.testing.assert_array_equal(bare, image)
     assert not none.any()
