@@ -102,7 +102,7 @@ def test_a_fit_is_given_a_prior_and_a_mask(file, rng):
     masked, priors, row = fit_network.read(str(file), found, usual)
     mean, sigma = said.ln_theta_E
     assert priors.ln_theta_E[0] == pytest.approx(mean)
-    assert priors.ln_theta_E[1] == pytest.approx(max(1.5 * sigma, 0.1))
+    assert priors.ln_theta_E[1] == pytest.approx(max(sigma, 0.1))
     assert priors._replace(ln_theta_E=usual.ln_theta_E) == usual
     mask = np.asarray(masked.observation.mask)
     np.testing.assert_array_equal(mask, said.neighbours[..., None] & np.ones(4, bool))

@@ -36,6 +36,11 @@ KINDS = {
     "posterior": "residual, its answer a posterior",
 }
 
+UNTRIED = (
+    "It was trained on drawn galaxies, not on real ones: docs/networks.md says how it "
+    "does on mocks of real galaxies."
+)
+
 NOT_FOR_REAL = (
     "It was trained on drawn galaxies, not on real ones: of real ones its predictions "
     "are biased (docs/paper.md), so train on the survey's own galaxies."
@@ -64,8 +69,13 @@ def about(run_dir: Path, settings: config.TrainConfig, name: str) -> dict:
             "fingerprint": catalogue["fingerprint"],
             "epochs": tested["epochs"],
             "command": config.command_line(settings),
+            **begun(settings),
         },
-        "warning": "" if own else NOT_FOR_REAL,
+        "warning": ""
+        if own
+        else UNTRIED
+        if settings.estimator != "paper"
+        else NOT_FOR_REAL,
         "ranges": {
             key: [float(f"{edge(drawn[column]):.3g}") for edge in (np.min, np.max)]
             for key, column in RANGES.items()
@@ -79,6 +89,13 @@ def about(run_dir: Path, settings: config.TrainConfig, name: str) -> dict:
             k: facts[k] for k in ("created", "commit", "device", "versions")
         },
     }
+
+
+def begun(settings: config.TrainConfig) -> dict:
+    """What is known of the training of the weights that a run began with, if any."""
+    if settings.init is None:
+        return {}
+    return {"begun with": pretrained.load(settings.init).about["trained on"]}
 
 
 def tests_of(summary: dict) -> dict:
@@ -132,6 +149,7 @@ def card(model: pretrained.Model) -> str:
         f"{on['systems']:,} mocks of the {on['catalogue']} ({on['lens_galaxies']:,} "
         f"lens galaxies, {on['sources']:,} sources), for {on['epochs']} epochs:",
         f"    {on['command']}",
+        *_before(on),
         "with a sample of these ranges:",
         markdown_table(["", "least", "largest"], ranges),
         f"Commit {came['commit']}, {came['created'][:10]}, {came['device']}, jax "
@@ -143,6 +161,18 @@ def card(model: pretrained.Model) -> str:
         markdown_table(["by", "loss"], losses),
     ]
     return "\n\n".join(line.rstrip() for line in lines if line) + "\n"
+
+
+def _before(on: dict) -> list[str]:
+    """Lines of the card: the training before, whose weights this one began with."""
+    if "begun with" not in on:
+        return []
+    before = on["begun with"]
+    return [
+        f"It began with weights that {before['systems']:,} mocks had trained, for "
+        f"{before['epochs']} epochs:",
+        f"    {before['command']}",
+    ]
 
 
 def run(settings: config.ExportConfig) -> int:

@@ -9,7 +9,7 @@ from lensjax.inference.candidate import Candidate
 from lensjax.inference.scene import Priors
 from lensjax.learning import reading
 
-DOUBT = 1.5  # priors are so much wider than the network's posterior
+DOUBT = 1.0  # priors are so many times as wide as the network's posterior
 LEAST_SIGMA = 0.1  # of ln theta_E: no network is trusted more
 
 

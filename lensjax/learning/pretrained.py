@@ -1,6 +1,6 @@
 """Trained networks: one small file each, and those that come with lensjax.
 
-    model = pretrained.load("uniform-5")  # or the path of a file that `save` wrote
+    model = pretrained.load("decoupled-1")  # or the path of a file that `save` wrote
     predicted = pretrained.predict(model, images)  # (n, 64, 64, 4) counts -> (n, 5)
 
 A file is safetensors.  Its tensors are the parameters by name ("conv1.kernel"); its
@@ -28,7 +28,7 @@ from lensjax.learning.network import Architecture
 from lensjax.storage import atomic, sealed
 from lensjax.survey import Survey
 
-DEFAULT = "uniform-5"
+DEFAULT = "decoupled-1"
 FOLDER = Path(__file__).parent.parent / "weights"
 SUFFIX = ".safetensors"
 
