@@ -138,18 +138,25 @@ def test_the_networks_own_command_says_which_weights_and_warns(tmp_path, capsys)
         replace(settings, weights="x", run_dir="y").validate()
 
 
-def test_the_default_network_reads_galaxies_that_it_never_saw():
+@pytest.mark.parametrize(
+    "name, sample",
+    [
+        ("uniform-5", ["sample=uniform", "once=false"]),
+        ("decoupled-1", ["sample=decoupled", "arc_free=0.3"]),
+    ],
+)
+def test_a_network_reads_galaxies_that_it_never_saw(name, sample):
     """As well as its card says, on other galaxies drawn by another seed."""
-    keys = ["sample=uniform", "size=200", "n_lenses=80", "n_sources=40", "once=false"]
+    keys = [*sample, "size=200", "n_lenses=80", "n_sources=40"]
     composed = config.compose("sample", [*keys, "sample_seed=7", "out=nowhere"])
     settings = config.typed(composed, config.DrawConfig)
     catalogue, listing = resolve.catalogue_of(settings)
     systems = resolve.sample_of(settings, catalogue, listing).systems
     rendering = resolve.rendering_of(settings, listing)
     images = dataset.render_all(systems, catalogue, rendering)
-    model = pretrained.load()
+    model = pretrained.load(name)
     error = pretrained.predict(model, images) - train.targets(systems)
     told = model.about["test"]["merits"]["network"]
-    for k, name in enumerate(train.TARGETS):
+    for k, number in enumerate(train.TARGETS):
         rms = float(jnp.sqrt((error[:, k] ** 2).mean()))
-        assert 0.7 < rms / told[name]["rms"] < 1.4, name
+        assert 0.7 < rms / told[number]["rms"] < 1.4, number

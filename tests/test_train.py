@@ -58,7 +58,7 @@ def systems_of(n=N, lenses=LENSES, sources=5, seed=0):
         vdisp=real(150, 300),
         z_drawn=no,
         vdisp_drawn=no,
-        n_images=whole(4),
+        n_images=2 + whole(4),
         arc_peak=real(),
         log_flux_ratio=real(),
     )
