@@ -84,6 +84,9 @@ Space = tuple[Parameter, ...]
 WITHOUT_SHEAR: Space = (X, Y, EX, EY, THETA_E)
 """The five of an SIE, in the paper's order: what the paper's network predicts."""
 
+SOURCE: Space = (SOURCE_X, SOURCE_Y)
+"""Where the source is, behind a lens."""
+
 WITH_SHEAR: Space = (*WITHOUT_SHEAR, G1, G2)
 """An SIE in an external shear."""
 

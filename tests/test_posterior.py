@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from lensjax import parameters, survey
-from lensjax.learning import matched, mixture, posterior, symmetries
+from lensjax.learning import matched_filter, mixture, posterior, symmetries
 from lensjax.learning.estimator import Scene
 from lensjax.learning.posterior import Seen
-from lensjax.mocks import parts
+from lensjax.mocks import segmentation
 from lensjax.mocks.system import System
 from lensjax.shear import Shear
 from lensjax.sie import SIE
@@ -36,7 +36,7 @@ def systems(n, rng):
 
 def seen(n, rng):
     channels = jnp.asarray(rng.normal(size=(n, N, N, 11)), jnp.float16)
-    gains = jnp.asarray(rng.uniform(0, 5, (n, matched.COUNT)), jnp.float16)
+    gains = jnp.asarray(rng.uniform(0, 5, (n, matched_filter.COUNT)), jnp.float16)
     facts = jnp.asarray(0.2 * rng.normal(size=(n, 4)), jnp.float32)
     return Seen(channels, gains, facts)
 
@@ -122,7 +122,10 @@ def test_the_loss_is_the_log_likelihood_of_all_that_is_known(rng, params):
     there = np.asarray(some.n_images) > 0
     wanted -= np.log(np.where(there, p, 1 - p))
     p = 1 / (1 + np.exp(-np.asarray(predicted.parts, float)))
-    bits = np.asarray(maps)[..., None] & np.array([parts.LENS, parts.ARC, 4]) > 0
+    bits = (
+        np.asarray(maps)[..., None] & np.array([segmentation.LENS, segmentation.ARC, 4])
+        > 0
+    )
     wanted -= posterior.MAPS * np.log(np.where(bits, p, 1 - p)).mean((1, 2, 3))
     np.testing.assert_allclose(found, wanted, rtol=1e-3)
 
@@ -134,6 +137,7 @@ def test_a_table_has_the_percentiles_of_the_posterior(rng):
     one = mixture.Mixture(
         jnp.zeros((1, 1)), jnp.asarray(mean[None, None], jnp.float32),
         jnp.asarray(np.diag(1 / sigma)[None, None], jnp.float32),
+        jnp.asarray(-np.log(sigma).sum(), jnp.float32)[None, None],
     )  # fmt: skip
     predicted = posterior.Prediction(one, jnp.zeros(1), jnp.zeros((1, N, N, 3)))
     found = posterior.described(predicted, SPACE)
@@ -147,6 +151,9 @@ def test_a_table_has_the_percentiles_of_the_posterior(rng):
     ):
         ln = (mean[k] + z * sigma[k]) * scale["theta_E"] + centre["theta_E"]
         np.testing.assert_allclose(found[column][0], np.exp(ln), rtol=0.03)
+    ln = posterior.ln_theta_E(predicted, SPACE)
+    wanted = mean[k] * scale["theta_E"] + centre["theta_E"], sigma[k] * scale["theta_E"]
+    np.testing.assert_allclose(np.ravel(ln), wanted, rtol=1e-5)
     k = names.index("g1")
     np.testing.assert_allclose(found["g1_sigma"][0], sigma[k] * scale["g1"], rtol=0.08)
     np.testing.assert_allclose(found["cov_x_y"][0], 0, atol=0.005)
@@ -163,3 +170,25 @@ def test_estimators_of_the_same_settings_are_one():
     assert parameters.names(posterior.estimator(SETTINGS).space) == parameters.names(
         parameters.WITH_SHEAR
     )
+
+
+def test_what_is_seen_of_a_turned_image_is_what_is_seen_turned(rng):
+    """The lens's light, its colour and the templates' gains have no handedness."""
+    x = np.arange(N) - (N - 1) / 2
+    u, v = x[None] - 1.3, x[:, None] + 2.2
+    galaxy = 40 * np.exp(-np.sqrt(u**2 + 1.5 * v**2 + 0.6 * u * v) / 4)
+    arc = 3 * np.exp(-((np.hypot(u, v) - 8) ** 2) / 4) * (u - v > 3)
+    image = galaxy[..., None] * np.array([0.2, 1, 2, 3]) + arc[..., None]
+    image = image + np.array(survey.HSC.sky_sigma) * rng.normal(size=image.shape)
+    images = jnp.asarray(image[None], jnp.float32)
+    see = jax.jit(lambda images: posterior.see(images, SETTINGS))
+    here = see(images)
+    for number in range(1, symmetries.COUNT):
+        one = jnp.array([number])
+        there, wanted = (
+            see(symmetries.of_images(images, one)),
+            posterior.turned(here, one),
+        )
+        np.testing.assert_allclose(there.facts, wanted.facts, atol=1e-4)
+        np.testing.assert_allclose(there.channels, wanted.channels, atol=0.02)
+        np.testing.assert_allclose(there.gains, wanted.gains, atol=0.05)

@@ -88,3 +88,38 @@ def test_images_of_another_shape_are_refused(rng):
     image, facts = seen(rng)
     with pytest.raises(ValueError, match="16"):
         residual.apply(params, image[:, :8], facts, SMALL)
+
+
+@pytest.mark.parametrize("how", ["shifts", "lax"])
+def test_slopes_are_finite_differences(rng, how, dtype):
+    config = SMALL._replace(convolution=how)
+    params = varied(residual.init(jax.random.key(0), config, dtype), rng)
+    image = [jnp.asarray(a, dtype) for a in seen(rng, 2)]
+    along = jax.tree.map(lambda a: jnp.asarray(rng.normal(size=a.shape), dtype), params)
+
+    def total(t):
+        moved = jax.tree.map(lambda a, b: a + t * b, params, along)
+        numbers, maps = residual.apply(moved, *image, config)
+        return (numbers**2).mean() + (maps**2).mean()
+
+    h = jnp.asarray(1e-6 if dtype == "float64" else 1e-3, dtype)
+    zero = jnp.zeros((), dtype)
+    slope = jax.jit(jax.grad(total))(zero)
+    difference = (total(h) - total(-h)) / (2 * h)
+    np.testing.assert_allclose(
+        slope, difference, rtol=1e-6 if dtype == "float64" else 0.02
+    )
+
+
+def test_a_blank_image_has_finite_slopes_also_in_batches(rng):
+    """Where all channels are equal their deviation, which is divided by, is zero."""
+    params = residual.init(jax.random.key(0), SMALL)
+    blank = jnp.zeros((2, 16, 16, 3)), jnp.zeros((2, 2))
+    value, pull = jax.vjp(lambda p: residual.apply(p, *blank, SMALL), params)
+    back = [jnp.asarray(rng.normal(size=(3, *a.shape)), a.dtype) for a in value]
+    together = jax.jit(jax.vmap(lambda *b: pull(b)[0]))(*back)
+    for k in range(3):
+        alone = pull(tuple(b[k] for b in back))[0]
+        for one, other in zip(*map(jax.tree.leaves, (alone, together)), strict=True):
+            assert jnp.isfinite(one).all()
+            np.testing.assert_allclose(other[k], one, rtol=1e-3, atol=1e-4)

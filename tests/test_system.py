@@ -8,7 +8,7 @@ import pytest
 from lensjax import catalogue, mock, sie
 from lensjax.catalogue import Catalogue, Lenses, Sources
 from lensjax.lens import Lens
-from lensjax.mocks import parts, system
+from lensjax.mocks import segmentation, system
 from lensjax.mocks.system import Rendering, System
 from lensjax.shear import Shear
 from lensjax.survey import HSC
@@ -231,7 +231,11 @@ def test_shear_bends_the_arcs_as_lens_does(galaxies):
 def test_a_galaxy_without_arcs_is_its_lens_alone_and_its_map_says_so(galaxies):
     row = a_row(1, sie.SIE(1.0, 0.1, 0.0, 0.0, 0.0), (0.1, 0.05))
     shape = galaxies.lenses.image.shape[:3]
-    maps = jnp.zeros(shape, jnp.uint8).at[0, 5, 20].set(parts.LENS | parts.NEIGHBOUR)
+    maps = (
+        jnp.zeros(shape, jnp.uint8)
+        .at[0, 5, 20]
+        .set(segmentation.LENS | segmentation.NEIGHBOUR)
+    )
     known = galaxies._replace(lenses=galaxies.lenses._replace(parts=maps))
 
     @jax.jit
@@ -241,12 +245,14 @@ def test_a_galaxy_without_arcs_is_its_lens_alone_and_its_map_says_so(galaxies):
 
     image, arcs, shown = seen(row)
     assert arcs.max() > 0
-    assert (shown & parts.ARC).any()
-    bright = (np.asarray(arcs) / np.array(SURVEY.sky_sigma)).max(-1) > parts.VISIBLE
-    assert np.asarray(shown & parts.ARC)[bright].all()
+    assert (shown & segmentation.ARC).any()
+    bright = (np.asarray(arcs) / np.array(SURVEY.sky_sigma)).max(
+        -1
+    ) > segmentation.VISIBLE
+    assert np.asarray(shown & segmentation.ARC)[bright].all()
     # the map turns with the galaxy: a quarter counter-clockwise, rows upwards
     turned = np.rot90(np.asarray(maps[0]), -1)
-    np.testing.assert_array_equal(np.asarray(shown) & (255 - parts.ARC), turned)
+    np.testing.assert_array_equal(np.asarray(shown) & (255 - segmentation.ARC), turned)
     bare, none, left = seen(row._replace(n_images=jnp.array(0)))
     np.testing.assert_array_equal(bare, image)
     assert not none.any()

@@ -7,7 +7,7 @@ import pytest
 
 from lensjax import cosmology, photometry, psf
 from lensjax.mock import ray_grid
-from lensjax.mocks import parts, population, varied
+from lensjax.mocks import population, segmentation, varied
 from lensjax.survey import HSC
 
 N = 40
@@ -83,8 +83,8 @@ def test_maps_say_where_lens_and_neighbours_are(galaxy):
         assert image.shape == (N, N, 4)
         assert maps.shape == (N, N)
         assert maps.dtype == np.uint8
-        assert maps[N // 2, N // 2] & parts.LENS
-        assert not (maps & parts.ARC).any()
+        assert maps[N // 2, N // 2] & segmentation.LENS
+        assert not (maps & segmentation.ARC).any()
         dark = maps == 0
         if dark.sum() > 50:
             snr = image[dark] / np.array(SURVEY.sky_sigma)
@@ -97,18 +97,20 @@ def test_a_part_is_where_its_light_is_twice_the_noise():
     light[1, 1] = 1.1 * sky  # 2.2 sigma, all bands together
     light[2, 2] = 0.9 * sky  # 1.8
     light[3, 3] = 20 * sky
-    found = np.asarray(parts.where(jnp.asarray(light), parts.ARC, HSC))
-    assert found[1, 1] == found[3, 3] == parts.ARC
-    assert found.sum() == 2 * parts.ARC
+    found = np.asarray(segmentation.where(jnp.asarray(light), segmentation.ARC, HSC))
+    assert found[1, 1] == found[3, 3] == segmentation.ARC
+    assert found.sum() == 2 * segmentation.ARC
     # beside a lens that is a hundred times as bright it does not count
     lens = jnp.asarray(100 * light)
-    with_lens = parts.where(jnp.asarray(light), parts.NEIGHBOUR, HSC, over=lens)
+    with_lens = segmentation.where(
+        jnp.asarray(light), segmentation.NEIGHBOUR, HSC, over=lens
+    )
     assert not np.asarray(with_lens).any()
 
 
 def test_planes_are_the_bits_of_a_map():
     maps = jnp.arange(8, dtype=jnp.uint8).reshape(2, 4)
-    planes = np.asarray(parts.planes(maps))
+    planes = np.asarray(segmentation.planes(maps))
     assert planes.shape == (2, 4, 3)
     np.testing.assert_array_equal(planes[1, 2], [0, 1, 1])  # 6: arc and neighbour
     assert planes.sum() == 12

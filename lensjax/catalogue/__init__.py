@@ -64,7 +64,7 @@ class Lenses(NamedTuple):
     ex: Array  # (L,) ellipticity of the light in i, as of a mass of that shape
     ey: Array
     weight: Array  # (L,) 1 / (how much the list over-represents such a galaxy)
-    # (L, n, n) maps of what is lens and what neighbour, see `mocks.parts`, if known
+    # (L, n, n) maps of what is lens and what neighbour, `mocks.segmentation`, if known
     parts: Array | None = None
 
 

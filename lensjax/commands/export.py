@@ -31,20 +31,16 @@ RANGES = {p.name: p.column for p in WITHOUT_SHEAR} | {
 """Columns of a sample whose ranges are reported."""
 
 KINDS = {
-    None: "the paper's: Schuldt et al. 2021",
     "paper": "the paper's: Schuldt et al. 2021",
     "posterior": "residual, its answer a posterior",
 }
 
-UNTRIED = (
-    "It was trained on drawn galaxies, not on real ones: docs/networks.md says how it "
-    "does on mocks of real galaxies."
-)
-
-NOT_FOR_REAL = (
-    "It was trained on drawn galaxies, not on real ones: of real ones its predictions "
-    "are biased (docs/paper.md), so train on the survey's own galaxies."
-)
+NOT_FOR_REAL = {
+    "paper": "It was trained on drawn galaxies, not on real ones: of real ones its "
+    "predictions are biased (docs/paper.md), so train on the survey's own galaxies.",
+    "posterior": "It was trained on drawn galaxies, not on real ones: docs/networks.md "
+    "says how it does on mocks of real galaxies.",
+}
 
 
 def about(run_dir: Path, settings: config.TrainConfig, name: str) -> dict:
@@ -71,11 +67,7 @@ def about(run_dir: Path, settings: config.TrainConfig, name: str) -> dict:
             "command": config.command_line(settings),
             **begun(settings),
         },
-        "warning": ""
-        if own
-        else UNTRIED
-        if settings.estimator != "paper"
-        else NOT_FOR_REAL,
+        "warning": "" if own else NOT_FOR_REAL[settings.estimator],
         "ranges": {
             key: [float(f"{edge(drawn[column]):.3g}") for edge in (np.min, np.max)]
             for key, column in RANGES.items()
@@ -130,7 +122,7 @@ def card(model: pretrained.Model) -> str:
     side, size = model.survey.image_size, network.count_parameters(model.params)
     lines = [
         f"# {model.name}",
-        f"A network of {size:,} parameters ({KINDS[model.about.get('estimator')]}), "
+        f"A network of {size:,} parameters ({KINDS[about.get('estimator', 'paper')]}), "
         "that predicts an SIE from an image.",
         f"    lensjax predict weights={model.name} cutouts=DIR out=FILE",
         about["warning"],

@@ -1,5 +1,6 @@
 """A run that is ready: what is trained beside what, and what its steps read."""
 
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -88,25 +89,22 @@ def loader_of(job: Job, stage: Stage) -> InMemory | FromDisk:
             stage.validates,
         )
     rows = jax.tree.map(jnp.asarray, systems)
-    made = jax.eval_shape(
-        lambda rows, galaxies: dataset.scenes(
-            rows, galaxies, plan.rendering, plan.estimator
-        ),
-        rows,
-        galaxies,
-    )
-    size = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(made))
+    survey = plan.rendering.survey
+    side = survey.image_size
+    shape = len(systems.number), side, side, len(survey.bands)
+    seen = jax.eval_shape(plan.estimator.see, jax.ShapeDtypeStruct(shape, jnp.float32))
+    size = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(seen))
     keep, kept = plan.keep_images, None
     if keep is None:
         keep = jax.default_backend() == "cpu" and size < KEEP_AT_MOST
     if keep:
         with progress.track("rendering mocks", len(systems.number), "mocks") as update:
-            kept = dataset.keep_all(
-                plan.estimator, systems, galaxies, plan.rendering, update
+            make = partial(dataset.scenes, estimator=plan.estimator)
+            kept = dataset.render_all(
+                systems, galaxies, plan.rendering, update, make=make
             )
     if plan.online is None:
         return InMemory(Data(rows, galaxies if kept is None else None, kept))
-    survey = plan.rendering.survey
     pool = proposals.pool(plan.key, galaxies, survey, plan.criteria, COSMOLOGY)
     share = jnp.asarray(online.thinning(job.sample, plan.criteria))
     return InMemory(Data(rows, galaxies, kept, pool, share))

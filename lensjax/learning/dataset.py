@@ -6,7 +6,6 @@ wanted; in online training they are of systems drawn within the step.
 
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -65,7 +64,7 @@ def scenes(
         image, arcs = system.layers(row, catalogue, rendering)
         return image + arcs, system.shown(row, arcs, catalogue, rendering)
 
-    images, parts = _each(one, systems)
+    images, parts = batching.each(one, systems)
     return Scene(estimator.see(images), parts)
 
 
@@ -75,14 +74,7 @@ def render(systems: System, catalogue: Catalogue, rendering: Rendering) -> Array
     def one(row):
         return system.render(row, catalogue, rendering)
 
-    return _each(one, systems)
-
-
-def _each(one: Callable, systems: System) -> Any:
-    # a CPU is faster one mock at a time, within its cache; an accelerator all at once
-    if jax.default_backend() == "cpu":
-        return jax.lax.map(one, systems)
-    return jax.vmap(one)(systems)
+    return batching.each(one, systems)
 
 
 def render_all(
@@ -91,43 +83,21 @@ def render_all(
     rendering: Rendering,
     progress: Callable[[int], None] = lambda done: None,
     block: int = 256,
-) -> Array:
-    """Images (N, n, n, band) of a whole sample, to keep in memory."""
-    return _whole(render, systems, catalogue, rendering, progress, block)
+    make: Callable = render,
+) -> Any:
+    """Images (N, n, n, band) of a whole sample, to keep in memory.
 
-
-def keep_all(
-    estimator: Estimator,
-    systems: System,
-    catalogue: Catalogue,
-    rendering: Rendering,
-    progress: Callable[[int], None] = lambda done: None,
-    block: int = 256,
-) -> Scene:
-    """What an estimator looks at of a whole sample (N, ...), to keep in memory."""
-    made = partial(scenes, estimator=estimator)
-    return _whole(made, systems, catalogue, rendering, progress, block)
-
-
-def _whole(function, systems, catalogue, rendering, progress, block):
-    """What a function makes of all systems, some at a time, each core with its own."""
-    some = jax.jit(function, static_argnums=2, compiler_options=batching.one_thread())
-    n, one_row = len(systems.number), take(systems, slice(0, 1))
-    shapes = jax.eval_shape(lambda s, c: function(s, c, rendering), one_row, catalogue)
-    whole = jax.tree.map(lambda a: _aligned((n, *a.shape[1:]), a.dtype), shapes)
-
-    def one(first):
-        # the last block starts early rather than be of another shape
-        first = max(min(first, n - block), 0)
-        rows = take(systems, slice(first, first + block))
-        made = some(rows, catalogue, rendering)
-        for into, part in zip(*map(jax.tree.leaves, (whole, made)), strict=True):
-            into[first : first + block] = part
-        return min(first + block, n)
-
-    for done in batching.ahead(one, range(0, n, block)):
-        progress(done)
-    return jax.device_put(whole)
+    make: what is made instead of images, as `scenes` with an estimator.
+    """
+    some = jax.jit(make, static_argnums=2, compiler_options=batching.one_thread())
+    made = batching.in_blocks(
+        lambda rows: some(take(systems, rows), catalogue, rendering),
+        len(systems.number),
+        block,
+        _aligned,
+        progress,
+    )
+    return jax.device_put(made)
 
 
 def _aligned(shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:

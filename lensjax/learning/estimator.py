@@ -19,7 +19,9 @@ class Scene(NamedTuple):
     """What is looked at to learn from mocks (B,)."""
 
     seen: Any  # a tree of (B, ...): images, or what an estimator's `see` made of them
-    parts: Array | None = None  # (B, n, n) maps of what pixels show, see `mocks.parts`
+    parts: Array | None = (
+        None  # (B, n, n) maps of what pixels show, see `mocks.segmentation`
+    )
 
 
 def _images(images: Array) -> Array:

@@ -21,6 +21,7 @@ class Mixture(NamedTuple):
     log_weight: Array  # (..., K), their exponentials sum to one
     mean: Array  # (..., K, D)
     whitening: Array  # (..., K, D, D)
+    log_det: Array  # (..., K) ln |det whitening|
 
 
 def outputs(components: int, dimensions: int) -> int:
@@ -44,7 +45,11 @@ def of_outputs(values: Array, components: int, dimensions: int) -> Mixture:
     whitening = jnp.zeros((*values.shape[:-1], d, d), values.dtype)
     whitening = whitening.at[..., rows, columns].set(below)
     whitening = whitening.at[..., np.arange(d), np.arange(d)].set(diagonal)
-    return Mixture(jax.nn.log_softmax(logit[..., 0], -1), mean, whitening)
+    log_weight, log_det = (
+        jax.nn.log_softmax(logit[..., 0], -1),
+        jnp.log(diagonal).sum(-1),
+    )
+    return Mixture(log_weight, mean, whitening, log_det)
 
 
 @functools.cache
@@ -56,26 +61,24 @@ def _apart(components: int, dimensions: int) -> np.ndarray:
 def log_density(mixture: Mixture, numbers: Array) -> Array:
     """Return ln p (...) of numbers (..., D)."""
     off = numbers[..., None, :] - mixture.mean
-    white = jnp.einsum("...kij,...kj->...ki", mixture.whitening, off)
-    _, log_det = jnp.linalg.slogdet(mixture.whitening)
-    d = mixture.mean.shape[-1]
-    each = log_det - (white**2).sum(-1) / 2 - d / 2 * np.log(2 * np.pi)
-    return jax.scipy.special.logsumexp(mixture.log_weight + each, axis=-1)
-
-
-def triangular_log_density(mixture: Mixture, numbers: Array) -> Array:
-    """Return ln p (...), the whitening being triangular as `of_outputs` has it."""
-    off = numbers[..., None, :] - mixture.mean
+    # no matrix product: D is small, and single precision shall stay it on a GPU
     white = (mixture.whitening * off[..., None, :]).sum(-1)
-    log_det = jnp.log(jnp.diagonal(mixture.whitening, axis1=-2, axis2=-1)).sum(-1)
     d = mixture.mean.shape[-1]
-    each = log_det - (white**2).sum(-1) / 2 - d / 2 * np.log(2 * np.pi)
+    each = mixture.log_det - (white**2).sum(-1) / 2 - d / 2 * np.log(2 * np.pi)
     return jax.scipy.special.logsumexp(mixture.log_weight + each, axis=-1)
 
 
 def mean(mixture: Mixture) -> Array:
     """The mean (..., D) of all components."""
     return (jnp.exp(mixture.log_weight)[..., None] * mixture.mean).sum(-2)
+
+
+def sigma(mixture: Mixture) -> Array:
+    """The standard deviation (..., D) of each number."""
+    root = jnp.linalg.inv(mixture.whitening)
+    middle = mean(mixture)
+    each = (root**2).sum(-1) + (mixture.mean - middle[..., None, :]) ** 2
+    return jnp.sqrt((jnp.exp(mixture.log_weight)[..., None] * each).sum(-2))
 
 
 def draw(key: Array, mixture: Mixture, n: int) -> Array:
@@ -114,4 +117,5 @@ def pooled(mixtures: Mixture) -> Mixture:
         side_by_side(mixtures.log_weight, -1) - np.log(count),
         side_by_side(mixtures.mean, -2),
         side_by_side(mixtures.whitening, -3),
+        side_by_side(mixtures.log_det, -1),
     )

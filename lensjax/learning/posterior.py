@@ -1,7 +1,8 @@
 """The estimator that reads arcs and knows its error: a posterior instead of a point.
 
-A residual network sees the image in units of its noise and the same without the lens's
-smooth light.  It predicts a mixture of normal distributions of the lens's numbers,
+A residual network sees the image in units of its noise, the same without the lens's
+smooth light, what is bluer than the lens, and what templates of arcs gain
+(`preprocessing`).  It predicts a mixture of normal distributions of the lens's numbers,
 ln theta_E among them, and of the source's place behind it; whether there is an arc; and
 what each pixel shows.  It is trained by maximum likelihood on mocks whose theta_E has
 nothing to do with the lens's light, turned and mirrored at random.
@@ -17,17 +18,20 @@ import optax
 from jax import Array
 
 from lensjax import parameters
-from lensjax.learning import matched, mixture, residual, sight, symmetries
+from lensjax.learning import (
+    matched_filter,
+    mixture,
+    preprocessing,
+    residual,
+    symmetries,
+)
 from lensjax.learning.estimator import Estimator, Scene, targets
 from lensjax.learning.mixture import Mixture
 from lensjax.learning.residual import Architecture
-from lensjax.mocks import parts
+from lensjax.mocks import segmentation
 from lensjax.mocks.system import System
 from lensjax.parameters import Space
 from lensjax.survey import Survey
-
-SOURCE: Space = (parameters.SOURCE_X, parameters.SOURCE_Y)
-"""Predicted beside the numbers of a lens, after them."""
 
 COMPONENTS = 4
 MOST_UNLIKE = 1.2  # log of a noise over the survey's: a network sees no more
@@ -36,7 +40,6 @@ DRAWS = 1000  # from which a posterior's percentiles are taken
 CENTRES = {"theta_E": 0.15}
 SCALES = {"x": 0.4, "y": 0.4, "ex": 0.25, "ey": 0.25, "theta_E": 0.5, "g1": 0.05,
           "g2": 0.05, "source_x": 0.4, "source_y": 0.4}  # fmt: skip
-PLACES = ("x", "y", "source_x", "source_y")  # from the middle of an image
 GAIN = 5.0  # of the log of a template's gain: near one
 MAPS = 30.0  # weight of what pixels show, beside the posterior
 
@@ -55,14 +58,14 @@ class Prediction(NamedTuple):
 
     numbers: Mixture  # (B, K, D), of `whitened` numbers of `space`
     arc: Array  # (B,) logit of the probability that there is an arc
-    parts: Array  # (B, n, n, 3) logits of what pixels show, see `mocks.parts`
+    parts: Array  # (B, n, n, 3) logits of what pixels show, see `mocks.segmentation`
 
 
 class Seen(NamedTuple):
     """What the network looks at."""
 
     channels: Array  # (B, n, n, channel), half precision
-    gains: Array  # (B, templates) of arcs, see `matched`
+    gains: Array  # (B, templates) of arcs, see `matched_filter`
     facts: Array  # (B, band) log of the noise over the survey's
 
 
@@ -72,8 +75,8 @@ def settings_of(survey: Survey, width: int, blocks: int, shear: bool) -> Setting
     dimensions = len(space_of(shear))
     architecture = Architecture(
         size=survey.image_size,
-        channels=sight.count(bands),
-        facts=bands + matched.COUNT,
+        channels=preprocessing.count(bands),
+        facts=bands + matched_filter.COUNT,
         width=width,
         blocks=blocks,
         outputs=mixture.outputs(COMPONENTS, dimensions) + 1,
@@ -86,12 +89,12 @@ def settings_of(survey: Survey, width: int, blocks: int, shear: bool) -> Setting
 def space_of(shear: bool) -> Space:
     """The numbers that are predicted."""
     lens = parameters.WITH_SHEAR if shear else parameters.WITHOUT_SHEAR
-    return (*lens, *SOURCE)
+    return (*lens, *parameters.SOURCE)
 
 
 def see(images: Array, settings: Settings) -> Seen:
     """What the network looks at of images (B, n, n, band) [counts]."""
-    channels, gains, noise = sight.channels(images, settings.pixel_scale)
+    channels, gains, noise = preprocessing.channels(images, settings.pixel_scale)
     sky = jnp.asarray(settings.sky_sigma, noise.dtype)
     facts = jnp.clip(jnp.log(noise / sky[None]), -MOST_UNLIKE, MOST_UNLIKE)
     half = jnp.float16
@@ -100,7 +103,7 @@ def see(images: Array, settings: Settings) -> Seen:
 
 def turned(seen: Seen, number: Array) -> Seen:
     """What is seen of images that are turned, each by its own number (B,) of eight."""
-    order = jnp.asarray(matched.orders())[number]
+    order = jnp.asarray(matched_filter.orders())[number]
     return seen._replace(
         channels=symmetries.of_images(seen.channels, number),
         gains=jnp.take_along_axis(seen.gains, order, axis=1),
@@ -169,11 +172,13 @@ def loss(
         if maps is not None:
             maps = symmetries.of_images(maps, number)
     predicted = predict(params, seen, settings)
-    total = -mixture.triangular_log_density(predicted.numbers, wanted)
+    total = -mixture.log_density(predicted.numbers, wanted)
     there = (systems.n_images > 0).astype(predicted.arc.dtype)
     total += optax.sigmoid_binary_cross_entropy(predicted.arc, there)
     if maps is not None:
-        each = optax.sigmoid_binary_cross_entropy(predicted.parts, parts.planes(maps))
+        each = optax.sigmoid_binary_cross_entropy(
+            predicted.parts, segmentation.planes(maps)
+        )
         total += MAPS * each.mean((1, 2, 3))
     return total
 
@@ -225,6 +230,17 @@ def described(predicted: Prediction, space: Space) -> dict[str, Array]:
     for (i, a), (j, b) in combinations(enumerate(space[:-2]), 2):
         found[f"cov_{a.name}_{b.name}"] = covariance[:, i, j]
     return found | {"p_arc": jax.nn.sigmoid(predicted.arc)}
+
+
+def ln_theta_E(predicted: Prediction, space: Space) -> tuple[Array, Array]:
+    """Mean and standard deviation (B,) of ln theta_E."""
+    k = parameters.names(space).index("theta_E")
+    scale, centre = SCALES["theta_E"], CENTRES["theta_E"]
+    numbers = predicted.numbers
+    return (
+        mixture.mean(numbers)[:, k] * scale + centre,
+        mixture.sigma(numbers)[:, k] * scale,
+    )
 
 
 @functools.cache

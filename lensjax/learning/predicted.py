@@ -1,6 +1,7 @@
 """The table of predicted lenses: its columns, its flags, and what is no lens."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from astropy.table import Column, Table
@@ -30,7 +31,8 @@ ELLIPTICITY_LIMIT = 0.999
 FIRST = parameters.THETA_E, parameters.EX, parameters.EY, parameters.X, parameters.Y
 """Numbers of every lens, as the table has them."""
 
-SOURCE = parameters.SOURCE_X, parameters.SOURCE_Y
+PLACES = parameters.X, parameters.Y, *parameters.SOURCE
+"""Numbers that are counted from the middle of an image."""
 
 ENDINGS = {"p16": "16 %", "p84": "84 %", "sigma": "standard deviation"}
 """Of columns with the error of a number."""
@@ -62,6 +64,14 @@ def summary(table: Table) -> str:
     meaning = FATAL | WARNING
     lines = object_table.counted(counts, meaning, WARNING, "no prediction")
     return "\n".join([head, *lines])
+
+
+def move(values: dict[str, Any], by: Any) -> None:
+    """Count places, and their percentiles, from another middle: add `by` [arcsec]."""
+    for place in parameters.names(PLACES):
+        for name in (place, f"{place}_p16", f"{place}_p84"):
+            if name in values:
+                values[name] = values[name] + by
 
 
 def check(
@@ -127,11 +137,11 @@ def made(
     others = [p for p in space if p not in WITHOUT_SHEAR]
     table = Table()
     table["id"] = Column(ids, dtype=object)
-    sources = [p for p in SOURCE if p.name in values and p not in others]
+    sources = [p for p in parameters.SOURCE if p.name in values and p not in others]
 
     def add(column: str, name: str, unit: str, meaning: str) -> None:
-        values_ = values[name].astype(np.float32)
-        table[column] = Column(values_, unit=unit or None, description=meaning)
+        numbers = values[name].astype(np.float32)
+        table[column] = Column(numbers, unit=unit or None, description=meaning)
 
     for p in (*FIRST, *others, *sources, *DERIVED):
         add(p.column, p.name, p.unit, p.meaning)

@@ -19,7 +19,7 @@ from astropy.table import Table
 from lensjax import parameters
 from lensjax.catalogue import cutouts, quality
 from lensjax.catalogue.folders import find, object_id, text
-from lensjax.learning import posterior, predicted
+from lensjax.learning import predicted
 from lensjax.learning.predicted import is_fatal, summary
 from lensjax.parameters import WITHOUT_SHEAR, Space
 from lensjax.storage.parquet import check_writable, read, write
@@ -190,12 +190,10 @@ def _predict(
         found = dict(zip(names, found.T, strict=True))
     elif missing := [name for name in names if name not in found]:
         raise ValueError(f"the model predicted no {', '.join(missing)}")
-    shift = np.array([row.shift for row in rows])
     made = {}
     for name, numbers in found.items():
         made[name] = np.full(len(rows), np.nan)
         made[name][good] = np.asarray(numbers, dtype=np.float64)[good]
-        # from the crop's centre to the file's
-        if name.removesuffix("_p16").removesuffix("_p84") in posterior.PLACES:
-            made[name] -= shift
+    # from the crop's centre to the file's
+    predicted.move(made, -np.array([row.shift for row in rows]))
     return made

@@ -21,7 +21,7 @@ import safetensors
 from jax import Array
 from safetensors.numpy import save as serialize
 
-from lensjax import survey
+from lensjax import parameters, survey
 from lensjax.learning import network, paper_cnn, posterior, residual
 from lensjax.learning.estimator import Estimator
 from lensjax.learning.network import Architecture
@@ -33,7 +33,7 @@ FOLDER = Path(__file__).parent.parent / "weights"
 SUFFIX = ".safetensors"
 
 _FORMAT = 1
-_NO_SHAPE = ("dropout", "convolution")  # of an architecture, the file says nothing of
+_NOT_IN_FILE = ("dropout", "convolution")  # of an architecture
 
 
 class Model(NamedTuple):
@@ -113,7 +113,7 @@ def predict(model: Model, images: Array) -> Array:
     """Predictions (n, 5), in the order of `parameters.WITHOUT_SHEAR`.
 
     A network that predicts posteriors gives their means, without averaging over the
-    symmetries of an image; see `posterior`.
+    symmetries of an image: `predict_posterior` does.
 
     images (n, side, side, band): counts of the model's survey, bands in its order.
     """
@@ -139,7 +139,7 @@ def posteriors(estimator: Estimator, params: Any, images: Array) -> dict[str, Ar
     seen = estimator.see(images)
     each = jax.vmap(lambda p: estimator.posterior(p, seen))(params)
     together = posterior.pooled(each)
-    return posterior.described(together, (*estimator.space, *posterior.SOURCE))
+    return posterior.described(together, (*estimator.space, *parameters.SOURCE))
 
 
 answer = predict  # its name in version 0.1
@@ -164,7 +164,7 @@ def described(settings: paper_cnn.Settings | posterior.Settings) -> dict:
     """What `save` wants of a network's settings: all that its file must say."""
     known = settings._asdict()
     shape = known.pop("architecture")._asdict()
-    known["architecture"] = {k: v for k, v in shape.items() if k not in _NO_SHAPE}
+    known["architecture"] = {k: v for k, v in shape.items() if k not in _NOT_IN_FILE}
     kind = "posterior" if isinstance(settings, posterior.Settings) else "paper"
     return {"estimator": kind, **known}
 

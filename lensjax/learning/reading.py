@@ -15,9 +15,9 @@ from jax import Array
 
 from lensjax import parameters
 from lensjax.inference import candidate
-from lensjax.learning import mixture, posterior, pretrained
+from lensjax.learning import posterior, predicted, pretrained
 from lensjax.learning.pretrained import Model
-from lensjax.mocks import parts
+from lensjax.mocks import segmentation
 from lensjax.observation import Observation
 from lensjax.survey import Survey
 
@@ -65,29 +65,24 @@ def read(observation: Observation, model: Model) -> Reading:
     )
     found = _said(model.estimator, model.params, jnp.asarray(image[None], jnp.float32))
     numbers, (mean, sigma), maps = jax.tree.map(np.asarray, found)
-    at = dict(zip(parts.NAMES, np.moveaxis(maps[0], -1, 0), strict=True))
+    at = dict(zip(segmentation.NAMES, np.moveaxis(maps[0], -1, 0), strict=True))
     whole = {name: np.zeros((n, n)) for name in at}
     for name, values in at.items():
         whole[name][inside, inside] = values
     rules = (whole["neighbour"] > SURE) & (whole["neighbour"] > whole["arc"])
     numbers = {name: float(value[0]) for name, value in numbers.items()}
-    for name in list(numbers):
-        if name.removesuffix("_p16").removesuffix("_p84") in posterior.PLACES:
-            numbers[name] += shift
+    predicted.move(numbers, shift)
     return Reading(numbers, (float(mean[0]), float(sigma[0])), rules, whole["arc"])
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _said(estimator, params: dict, images: Array):
-    space = (*estimator.space, *posterior.SOURCE)
-    predicted = estimator.posterior(params, estimator.see(images))
-    k = parameters.names(space).index("theta_E")
-    white = mixture.draw(jax.random.key(0), predicted.numbers, posterior.DRAWS)
-    ln = white[..., k] * posterior.SCALES["theta_E"] + posterior.CENTRES["theta_E"]
+    space = (*estimator.space, *parameters.SOURCE)
+    found = estimator.posterior(params, estimator.see(images))
     return (
-        posterior.described(predicted, space),
-        (ln.mean(0), ln.std(0)),
-        jax.nn.sigmoid(predicted.parts),
+        posterior.described(found, space),
+        posterior.ln_theta_E(found, space),
+        jax.nn.sigmoid(found.parts),
     )
 
 

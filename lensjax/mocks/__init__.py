@@ -8,7 +8,7 @@ __getattr__, __dir__, __all__ = _lazy.attach(
         "acceptance",
         "batching",
         "online",
-        "parts",
+        "segmentation",
         "population",
         "proposals",
         "sample",

@@ -52,10 +52,28 @@ def one_thread() -> dict[str, bool] | None:
     return {"xla_cpu_multi_thread_eigen": False}
 
 
-def in_blocks(function: Callable, n: int, size: int = 128) -> Any:
+def each(function: Callable, rows: Any) -> Any:
+    """`function` of each row of a tree (N, ...).
+
+    One after the other on a CPU, which then works within its cache; on an accelerator
+    all at once.
+    """
+    if jax.default_backend() == "cpu":
+        return jax.lax.map(function, rows)
+    return jax.vmap(function)(rows)
+
+
+def in_blocks(
+    function: Callable,
+    n: int,
+    size: int = 128,
+    empty: Callable = np.empty,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Any:
     """What `function` makes of the numbers 0 to n - 1, its rows on the host.
 
     It is given `size` numbers at a time, as an array; each core works on one block.
+    empty: makes memory of a shape and a type.  progress: is told how many are done.
     """
     size = min(size, n)
     whole: Any = None
@@ -68,9 +86,10 @@ def in_blocks(function: Callable, n: int, size: int = 128) -> Any:
 
     for first, made in ahead(one, range(0, n, size)):
         if whole is None:
-            whole = jax.tree.map(lambda a: np.empty((n, *a.shape[1:]), a.dtype), made)
+            whole = jax.tree.map(lambda a: empty((n, *a.shape[1:]), a.dtype), made)
         for into, some in zip(*map(jax.tree.leaves, (whole, made)), strict=True):
             into[first : first + size] = some
+        progress(min(first + size, n))
     return whole
 
 

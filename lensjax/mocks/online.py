@@ -15,7 +15,7 @@ from jax import Array
 from lensjax import cosmology
 from lensjax.catalogue import Catalogue
 from lensjax.cosmology import FlatLambdaCDM
-from lensjax.mocks import acceptance, proposals, sample, system
+from lensjax.mocks import acceptance, batching, proposals, sample, system
 from lensjax.mocks.acceptance import CAP_BIN
 from lensjax.mocks.proposals import Criteria, Pool
 from lensjax.mocks.sample import Sample
@@ -64,10 +64,7 @@ def draw(
     def one(key):
         return _slot(key, among, pool, catalogue, thinning, rendering, online)
 
-    keys = jax.random.split(key, slots)
-    if jax.default_backend() == "cpu":
-        return jax.lax.map(one, keys)
-    return jax.vmap(one)(keys)
+    return batching.each(one, jax.random.split(key, slots))
 
 
 def _slot(key, among, pool, catalogue, thinning, rendering, online):

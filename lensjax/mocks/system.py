@@ -9,7 +9,7 @@ from jax import Array
 from lensjax import mock
 from lensjax.catalogue import Catalogue, Lenses, Sources
 from lensjax.lens import Lens
-from lensjax.mocks import parts
+from lensjax.mocks import segmentation
 from lensjax.shear import Shear
 from lensjax.sie import SIE
 from lensjax.survey import Survey
@@ -147,7 +147,7 @@ def shown(
     maps = turned(catalogue.lenses.parts[system.lens_index], system.rotation)
     size = survey.image_size
     maps = shifted(maps[..., None], system.shift_x, system.shift_y, size)[..., 0]
-    return maps | parts.where(arcs, parts.ARC, survey)
+    return maps | segmentation.where(arcs, segmentation.ARC, survey)
 
 
 def render(system: System, catalogue: Catalogue, rendering: Rendering) -> Array:
@@ -188,6 +188,5 @@ def brightness(
         mock.MARGIN,
     )[..., 0]
     ratio = arcs.sum() / jnp.maximum(lenses.flux[i, b], 1e-3)
-    return arcs.max() / lenses.background[i, b], jnp.log10(
-        jnp.maximum(ratio, 10**NO_ARCS)
-    )
+    log_ratio = jnp.log10(jnp.maximum(ratio, 10**NO_ARCS))
+    return arcs.max() / lenses.background[i, b], log_ratio

@@ -14,7 +14,7 @@ from jax import Array
 
 from lensjax import light, photometry, psf
 from lensjax.mock import MARGIN, ray_grid
-from lensjax.mocks import parts
+from lensjax.mocks import segmentation
 from lensjax.mocks.population import (
     FINE_PIXELS,
     Drawing,
@@ -62,8 +62,8 @@ def cutout(
     beside = seen(near)
     own = seen(body(k_body, galaxy, x, y, survey))
     image = own + beside
-    shown = parts.where(own, parts.LENS, survey)
-    shown |= parts.where(beside, parts.NEIGHBOUR, survey, over=own)
+    shown = segmentation.where(own, segmentation.LENS, survey)
+    shown |= segmentation.where(beside, segmentation.NEIGHBOUR, survey, over=own)
     return observe(k_noise, image, survey) + sky(k_sky, image, survey), shown
 
 
@@ -78,8 +78,8 @@ def body(key: Array, galaxy: Ellipticals, x: Array, y: Array, survey: Survey) ->
     def uniform(low: float, high: float) -> Array:
         return jax.random.uniform(next(keys), minval=low, maxval=high)
 
-    def normal(sigma: float, shape: tuple = ()) -> Array:
-        return sigma * jax.random.normal(next(keys), shape)
+    def normal(sigma: float) -> Array:
+        return sigma * jax.random.normal(next(keys))
 
     spiral = uniform(0, 1) < SPIRAL
     disc = spiral | (uniform(0, 1) < DISC)
@@ -156,7 +156,7 @@ def companions(
     )
     mag = jax.vmap(_recoloured, (None, 0))(galaxy.mag, change) + fainter[:, None]
     counts = jnp.where(there[:, None], _counts(mag, survey), 0)
-    # smaller as they are fainter: R ~ L^0.5, half of them more compact than that
+    # smaller as they are fainter: R ~ L^0.5
     scatter = jnp.exp(0.35 * jax.random.normal(k_size, (most,)))
     radius = jnp.clip(0.8 * galaxy.radius * 10 ** (-0.2 * fainter) * scatter, 0.06, 2)
     q, phi, n = jax.random.uniform(k_shape, (3, most))

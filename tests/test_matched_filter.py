@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from lensjax import lens, sie
-from lensjax.learning import matched, symmetries
+from lensjax.learning import matched_filter, symmetries
 from lensjax.lens import Lens
 from lensjax.shear import Shear
 
 N, SCALE = 64, 0.168
 
-gains = jax.jit(lambda rest, x, y: matched.gains(rest, x, y, SCALE))
+gains = jax.jit(lambda rest, x, y: matched_filter.gains(rest, x, y, SCALE))
 
 
 def arcs(theta_E, beta_x, beta_y, x0=0.0, y0=0.0):
@@ -31,9 +31,11 @@ def best(image, x=0.0, y=0.0, noise=0.0, rng=None):
     found = np.asarray(
         gains(jnp.asarray(rest, jnp.float32), np.float32(x), np.float32(y))
     )
-    assert found.shape == (matched.COUNT,)
-    size, place = divmod(int(found.argmax()), matched.COUNT // len(matched.THETA_E))
-    return matched.THETA_E[size], place
+    assert found.shape == (matched_filter.COUNT,)
+    size, place = divmod(
+        int(found.argmax()), matched_filter.COUNT // len(matched_filter.THETA_E)
+    )
+    return matched_filter.THETA_E[size], place
 
 
 @pytest.mark.parametrize("theta_E", [0.7, 1.2, 1.9])
@@ -42,8 +44,8 @@ def test_the_best_template_tells_theta_E_and_the_side_of_the_source(theta_E, rng
     found, place = best(image, noise=1.0, rng=rng)
     assert abs(np.log(found / theta_E)) < 0.18  # two neighbours are 17 % apart
     assert place > 0
-    angle = (place - 1) % matched.ANGLES
-    assert min(angle, matched.ANGLES - angle) <= 1
+    angle = (place - 1) % matched_filter.ANGLES
+    assert min(angle, matched_filter.ANGLES - angle) <= 1
 
 
 def test_a_lens_off_the_middle_is_looked_at_where_it_is(rng):
@@ -58,8 +60,8 @@ def test_a_turned_image_has_the_gains_in_another_order(rng, number):
     turned = symmetries.of_images(rest[None], jnp.array([number]))[0]
     zero = np.float32(0)
     before, after = gains(rest, zero, zero), gains(turned, zero, zero)
-    order = matched.orders()[number]
-    assert sorted(order) == list(range(matched.COUNT))
+    order = matched_filter.orders()[number]
+    assert sorted(order) == list(range(matched_filter.COUNT))
     np.testing.assert_allclose(after, before[order], atol=1e-4)
 
 

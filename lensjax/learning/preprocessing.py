@@ -1,4 +1,4 @@
-"""How a residual network sees an image: in units of noise, and with the lens taken off.
+"""What a residual network sees of an image: noise as its unit, the lens taken off.
 
 A network that sees an image alone must learn to look past the lens galaxy.  Here its
 light is fitted by smooth functions of the elliptical radius, and what remains in units
@@ -13,12 +13,13 @@ import numpy as np
 from jax import Array
 
 from lensjax import photometry
-from lensjax.learning import matched
+from lensjax.learning import matched_filter
+from lensjax.mocks import batching
 
 WIDTHS = (1.0, 1.6, 2.5, 4.0, 6.3, 10.0, 16.0, 25.0)  # of the functions [pixel]
 TWISTED = (2.0, 6.0)  # widths of those with two waves around the centre
 SHIFTED = (1.5,)  # and with one: a centre that is a little off
-ROUNDEST = 0.7  # largest |e|; thinner galaxies have their ends left
+THINNEST = 0.7  # |e|; of thinner galaxies the ends are left
 BIN = 2  # pixels on a side that are fitted together
 CORNER = 8  # pixels on a side, where the noise is measured
 FLOOR = 0.05  # of the light that a smooth model leaves behind
@@ -36,7 +37,7 @@ def channels(images: Array, pixel_scale: float) -> tuple[Array, Array, Array]:
 
     Returns (B, n, n, `count`), the image, what a smooth lens leaves of it, and what of
     that is bluer than the lens, in units of the noise, large values as their logarithm;
-    (B, `matched.COUNT`), what templates of arcs gain; and (B, band), the noise
+    (B, `matched_filter.COUNT`), what templates of arcs gain; and (B, band), the noise
     [counts].  pixel_scale in arcsec.
     """
 
@@ -50,12 +51,9 @@ def channels(images: Array, pixel_scale: float) -> tuple[Array, Array, Array]:
         small = jnp.concatenate([rest, blue], -1) / COMPRESSED
         seen = jnp.concatenate([jnp.arcsinh(scaled), jnp.arcsinh(small)], -1)
         arcs = jnp.clip(blue if blue.shape[-1] else rest, -STRANGE, STRANGE)
-        return seen, matched.gains(arcs, lens.x, lens.y, pixel_scale), sigma
+        return seen, matched_filter.gains(arcs, lens.x, lens.y, pixel_scale), sigma
 
-    # one image at a time within a CPU's cache
-    if jax.default_backend() == "cpu":
-        return jax.lax.map(one, images)
-    return jax.vmap(one)(images)
+    return batching.each(one, images)
 
 
 def count(bands: int) -> int:
@@ -145,7 +143,7 @@ def _elliptical(image: Array) -> tuple[Array, Array, Array, Array]:
     size = jnp.where(sound, light.xx + light.yy, 1)
     a, b = known(light.xx - light.yy) / size, known(2 * light.xy) / size
     e = jnp.hypot(a, b)
-    less = jnp.minimum(1, ROUNDEST / jnp.maximum(e, 1e-6))
+    less = jnp.minimum(1, THINNEST / jnp.maximum(e, 1e-6))
     a, b = a * less, b * less
     at = jnp.arange(image.shape[0], dtype=image.dtype) - (image.shape[0] - 1) / 2
     x0, y0 = known(light.x), known(light.y)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from lensjax import light
-from lensjax.learning import sight
+from lensjax.learning import preprocessing
 
 N = 64
-channels = jax.jit(lambda images: sight.channels(images, 0.168))
+channels = jax.jit(lambda images: preprocessing.channels(images, 0.168))
 
 
 def pixels():
@@ -36,7 +36,7 @@ def image_of(rng, *parts):
 @pytest.mark.parametrize("place", [(0.0, 0.0), (3.3, -4.6)])
 def test_a_smooth_galaxy_leaves_its_noise(rng, place):
     seen, *_ = channels(image_of(rng, galaxy(*place)))
-    rest = sight.COMPRESSED * np.sinh(np.asarray(seen[0, ..., 4:8]))
+    rest = preprocessing.COMPRESSED * np.sinh(np.asarray(seen[0, ..., 4:8]))
     x, y = pixels()
     far = np.hypot(x - place[0], y - place[1]) > 3
     assert 0.8 < rest[far].std() < 1.2
@@ -47,7 +47,9 @@ def test_an_arc_stays_where_it_is(rng):
     x, y = pixels()
     half = ring() * (x - y > 2)
     with_arc, *_ = channels(image_of(rng, galaxy(1, -2), half))
-    rest = sight.COMPRESSED * np.sinh(np.asarray(with_arc[0, ..., 4:8])).mean(-1)
+    rest = preprocessing.COMPRESSED * np.sinh(np.asarray(with_arc[0, ..., 4:8])).mean(
+        -1
+    )
     bright = half > 6
     assert rest[bright].mean() > 0.6 * half[bright].mean()
     assert abs(rest[half < 0.01].mean()) < 0.5
@@ -60,7 +62,7 @@ def test_what_has_the_lens_colour_is_not_blue_and_what_has_not_is(rng):
     blue = 6 * np.exp(-((x + 10) ** 2 + (y - 11) ** 2) / 8)
     image[..., 0] += 0.5 * blue  # in the first band alone
     seen, *_ = channels(jnp.asarray(image[None]))
-    bluer = sight.COMPRESSED * np.sinh(np.asarray(seen[0, ..., 8:]))
+    bluer = preprocessing.COMPRESSED * np.sinh(np.asarray(seen[0, ..., 8:]))
     assert bluer.shape[-1] == 3
     assert abs(bluer[red > 4].mean()) < 1
     assert bluer[blue > 4].mean() > 2
@@ -69,7 +71,7 @@ def test_what_has_the_lens_colour_is_not_blue_and_what_has_not_is(rng):
 def test_one_band_has_no_colour(rng):
     image = image_of(rng, galaxy(), ring())[..., :1]
     seen, gains, noise = channels(image)
-    assert seen.shape == (1, N, N, sight.count(1))
+    assert seen.shape == (1, N, N, preprocessing.count(1))
     assert gains.max() > 3
     assert noise.shape == (1, 1)
 
@@ -77,7 +79,7 @@ def test_one_band_has_no_colour(rng):
 def test_noise_is_that_of_the_sky_whatever_lies_in_a_corner(rng):
     image = np.array(image_of(rng, galaxy())[0])
     image[-9:, -9:] += 50 * rng.random((9, 9, 1))
-    found = jax.jit(sight.noise)(jnp.asarray(image))
+    found = jax.jit(preprocessing.noise)(jnp.asarray(image))
     np.testing.assert_allclose(found, [0.5, 1, 2, 4], rtol=0.2)
 
 
