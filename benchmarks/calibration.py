@@ -7,8 +7,9 @@ PSF, fits them by the command, and compares theta_E, centre and ellipticity with
 truth: how often it lies within the middle 50, 68, 90 and 95 % of the posterior, by
 theta_E over the seeing and by the gain of the arcs, and where it stands among the draws
 (simulation-based calibration, Talts et al. 2018).  `--shear S` scatters an external
-shear of S; `--alone` leaves out the galaxies beside the lens.  What is in DIR already
-is not made again.
+shear of S; `--alone` leaves out the galaxies beside the lens; `--varied` draws
+galaxies as varied as in real cutouts, and `--masked` masks in those what the mock knows
+to be a neighbour's.  What is in DIR already is not made again.
 """
 
 import argparse
@@ -27,7 +28,7 @@ from astropy.table import Table
 from lensjax import cosmology, survey
 from lensjax.commands import compiled, fit
 from lensjax.commands.settings.fit import FitConfig
-from lensjax.mocks import population, sample
+from lensjax.mocks import population, sample, segmentation, varied
 from lensjax.mocks import system as systems
 from lensjax.mocks.proposals import Criteria
 from lensjax.mocks.system import Rendering
@@ -52,21 +53,22 @@ def nothing_beside(key, x, y, bands):
     return jnp.zeros((*x.shape, len(bands.bands)), x.dtype)
 
 
-def make(folder: Path, number: int, shear: float, seed: int, alone: bool) -> None:
-    """Write `number` mocks as cutouts, and the table of what they are."""
-    truth = folder / "truth.parquet"
+def make(folder: Path, asked: argparse.Namespace) -> None:
+    """Write mocks as cutouts, and the table of what they are."""
+    truth, number = folder / "truth.parquet", asked.mocks
     if truth.exists():
         return
-    key = jax.random.key(seed)
+    key = jax.random.key(asked.seed)
+    drawing = varied.VARIED if asked.varied or asked.masked else population.SMOOTH
     with contextlib.ExitStack() as stack:
-        if alone:
+        if asked.alone:
             patch = mock.patch.object(population, "neighbours", nothing_beside)
             stack.enter_context(patch)
         galaxies, listing = population.catalogue(
-            key, number, number, survey.HSC, cosmology.PAPER
+            key, number, number, survey.HSC, cosmology.PAPER, 0, drawing
         )
     rendering = Rendering(survey.HSC, population.SOURCE_PIXEL_SCALE, arc_noise=True)
-    criteria = Criteria(shear=shear, rotate=True)
+    criteria = Criteria(shear=asked.shear, rotate=True, arc_peak=asked.peak)
     drawn = sample.draw(key, number, galaxies, rendering, criteria)
     mocks = folder / "mocks"
     mocks.mkdir(parents=True, exist_ok=True)
@@ -75,17 +77,24 @@ def make(folder: Path, number: int, shear: float, seed: int, alone: bool) -> Non
     @jax.jit
     def made(system):
         image, arcs = systems.layers(system, galaxies, rendering)
-        return image + arcs, systems.stamps(system, galaxies, rendering)[2]
+        psf = systems.stamps(system, galaxies, rendering)[2]
+        mask = jnp.zeros(image.shape[:2], bool)
+        if asked.masked:
+            shown = systems.shown(system, arcs, galaxies, rendering)
+            mask = (shown & segmentation.NEIGHBOUR) > 0
+        return image + arcs, psf, mask
 
     for k, name in enumerate(table["id"]):
         one = jax.tree.map(lambda a, k=k: a[k], drawn.systems)
-        image, psf = (np.asarray(a) for a in made(one))
+        image, psf, mask = (np.asarray(a) for a in made(one))
         hdus = [fits.PrimaryHDU()]
         for b, band in enumerate(survey.HSC.bands):
             for hdu, plane in ((band, image), (f"PSF_{band}", psf)):
                 hdus.append(fits.ImageHDU(plane[..., b], name=hdu))
                 hdus[-1].header["PIXSCALE"] = survey.HSC.pixel_scale
                 hdus[-1].header["MAGZERO"] = survey.HSC.zero_point
+        if asked.masked:
+            hdus.append(fits.ImageHDU(mask.astype(np.uint8), name="MASK"))
         fits.HDUList(hdus).writeto(mocks / f"{name}.fits", overwrite=True)
     parquet.write(table, truth, overwrite=True)
 
@@ -171,6 +180,9 @@ def main() -> None:
     parser.add_argument("--mocks", type=int, default=2000)
     parser.add_argument("--shear", type=float, default=0.0)
     parser.add_argument("--alone", action="store_true", help="no galaxies beside")
+    parser.add_argument("--varied", action="store_true", help="as real cutouts are")
+    parser.add_argument("--masked", action="store_true", help="neighbours, by the mock")
+    parser.add_argument("--peak", type=float, default=1.0, help="least of arcs [sigma]")
     parser.add_argument("--seed", type=int, default=29)
     parser.add_argument("--sampler", default="laplace")
     parser.add_argument("--first", type=int, help="fit so many of them only")
@@ -178,7 +190,7 @@ def main() -> None:
     parser.add_argument("keys", nargs="*", help="key=value of `lensjax fit` (numbers)")
     asked = parser.parse_args()
     compiled.keep()
-    make(asked.out, asked.mocks, asked.shear, asked.seed, asked.alone)
+    make(asked.out, asked)
     truth = parquet.read(asked.out / "truth.parquet")
     keys = dict(key.split("=", 1) for key in asked.keys)
     name = "_".join([asked.sampler, *(f"{k}{v}" for k, v in keys.items())])

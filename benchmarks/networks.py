@@ -6,7 +6,10 @@ Half of what a network gets wrong on real lenses comes from lens galaxies that a
 unlike those it was trained on, half from sources.  Here each comes drawn or real, in
 all four combinations, with the same flat theta_E apart from the light; DIR is a folder
 of real stamps as `lensjax sample data=DIR` reads it.  `--cutouts DIR --truth CSV` takes
-mocks that others made, and `--bare DIR` real galaxies without arcs.
+mocks that others made (columns id, x, y, ex, ey, theta_E, lens, peak_over_sky_i) and
+also says what their best templates know, `--fits TABLE` what `lensjax fit` made of
+them; `--bare DIR` takes real galaxies without arcs, and says what taking off the lens's
+light leaves of them, and of arcs that are put on them.
 """
 
 import argparse
@@ -18,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks import network_inputs
 from lensjax import cosmology, survey
 from lensjax.catalogue import Catalogue, cutouts, plain, quality
 from lensjax.commands import compiled, config, runs
@@ -27,7 +31,7 @@ from lensjax.learning.estimator import Estimator, targets
 from lensjax.mocks import population, sample, varied
 from lensjax.mocks.proposals import Criteria
 from lensjax.mocks.system import Rendering
-from lensjax.storage import atomic
+from lensjax.storage import atomic, parquet
 
 NAMES = "x", "y", "ex", "ey", "theta_E"
 CRITERIA = Criteria(
@@ -61,7 +65,13 @@ def posteriors(name: str) -> Callable[[np.ndarray], dict]:
 
     @jax.jit
     def some(params, images):
-        return pretrained.posteriors(estimator, params, images)
+        if estimator.posterior is not None:
+            return pretrained.posteriors(estimator, params, images)
+        each = jax.vmap(lambda p: estimator.predict(p, estimator.see(images)))(params)
+        found = dict(zip(NAMES, each.mean(0).T, strict=True))
+        nothing = jnp.full(len(images), jnp.nan)
+        errors = [f"{n}_{e}" for n in NAMES for e in ("p16", "p84", "sigma")]
+        return found | dict.fromkeys([*errors, "p_arc"], nothing)
 
     def of(images: np.ndarray) -> dict[str, np.ndarray]:
         found = []
@@ -80,13 +90,15 @@ def merits(found: dict, truth: np.ndarray, name: str = "theta_E") -> list:
     true = truth[:, NAMES.index(name)]
     off = found[name] - true
     low, high = np.percentile(off, [16, 84])
-    inside = np.mean((true >= found[f"{name}_p16"]) & (true <= found[f"{name}_p84"]))
-    wide = np.mean(abs(off) < 2 * found[f"{name}_sigma"])
+    within = (true >= found[f"{name}_p16"]) & (true <= found[f"{name}_p84"])
+    both = within, abs(off) < 2 * found[f"{name}_sigma"]
+    points = np.isnan(found[f"{name}_sigma"]).all()
+    cells = ["-" if points else f"{np.mean(one):.2f}" for one in both]
     rms = np.sqrt(np.mean(off**2))
-    r2 = 1 - rms**2 / true.var()
+    r2 = 1 - rms**2 / true.var() if len(true) > 1 else np.nan
     return [len(off), f"{np.median(off):+.3f}", f"{(high - low) / 2:.3f}",
             f"{rms:.3f}", f"{r2:.2f}", f"{np.mean(abs(off) > 0.3):.0%}",
-            f"{inside:.2f}", f"{wide:.2f}"]  # fmt: skip
+            *cells]  # fmt: skip
 
 
 def table(head: tuple, rows: list) -> str:
@@ -144,15 +156,46 @@ def of_files(ask: Callable, folder: str, truth_file: str) -> str:
         rows = list(csv.DictReader(file))
     truth = np.array([[float(row[name]) for name in NAMES] for row in rows])
     peak = np.array([float(row["peak_over_sky_i"]) for row in rows])
-    found = ask(np.stack([image_of(f"{folder}/{row['id']}.fits") for row in rows]))
+    images = np.stack([image_of(f"{folder}/{row['id']}.fits") for row in rows])
+    found = ask(images)
     numbers = [[name, *merits(found, truth, name)] for name in NAMES]
-    p = found["p_arc"]
+    lens, p = np.array([row["lens"] for row in rows]), found["p_arc"]
+    own = [
+        [name, *merits({n: v[lens == name] for n, v in found.items()},
+                       truth[lens == name])]
+        for name in np.unique(lens)
+    ]  # fmt: skip
     sure = [f"{np.mean(p[peak > least] > 0.9):.0%}" for least in (3, 10)]
     return "\n\n".join([
         table(("number", *HEAD), numbers),
         table(("theta_E", *HEAD), by_bins(found, truth, peak)),
+        table(("lens galaxy", *HEAD), own),
         f"P(arc) > .9 of {sure[0]}; of those with a peak above 10 sky sigma {sure[1]}",
+        network_inputs.templates(images, truth[:, NAMES.index("theta_E")]),
     ])  # fmt: skip
+
+
+def of_fits(file: str, truth_file: str) -> str:
+    """Table of what fits made of mocks that others made."""
+    with Path(truth_file).open() as opened:
+        rows = {row["id"]: row for row in csv.DictReader(opened)}
+    fits = parquet.read(file)
+    rows = [rows[name] for name in fits["id"]]
+    truth = np.array([[float(row[name]) for name in NAMES] for row in rows])
+    peak = np.array([float(row["peak_over_sky_i"]) for row in rows])
+    columns = {f"theta_E{e}": f"theta_E_arcsec{e}" for e in ("", "_p16", "_p84")}
+    found = {n: np.asarray(fits[c], float) for n, c in columns.items()}
+    found["theta_E_sigma"] = np.asarray(fits["theta_E_arcsec_sigma"], float)
+    sound = np.isfinite(found["theta_E"])
+    chosen = {"all": sound}
+    chosen |= {f"peak > {least}": sound & (peak > least) for least in (6, 12)}
+    chosen["gain > 500"] = sound & (np.asarray(fits["arc_gain"], float) > 500)
+    lines = [
+        [name, *merits({n: v[k] for n, v in found.items()}, truth[k])]
+        for name, k in chosen.items()
+        if k.sum() > 5
+    ]
+    return table((f"fits of {Path(file).stem}", *HEAD), lines)
 
 
 def image_of(path: str) -> np.ndarray:
@@ -161,7 +204,7 @@ def image_of(path: str) -> np.ndarray:
 
 
 def of_bare(ask: Callable, folder: str) -> str:
-    """Real galaxies without arcs, each in its four turns."""
+    """Real galaxies without arcs."""
     paths = sorted(Path(folder).glob("*.fits"))
     images = np.stack([image_of(str(path)) for path in paths])
     found = ask(images)
@@ -172,7 +215,9 @@ def of_bare(ask: Callable, folder: str) -> str:
     ]  # fmt: skip
     low = np.mean(found["p_arc"] < 0.1)
     text = f"P(arc) < .1 of {low:.0%} of {len(paths)} galaxies without arcs"
-    return table(("galaxy", "P(arc)", "theta_E", "sigma"), rows) + f"\n\n{text}"
+    middle = f"median {np.median(found['p_arc']):.2f}"
+    seen = table(("galaxy", "P(arc)", "theta_E", "sigma"), rows)
+    return "\n\n".join([seen, f"{text}, {middle}", network_inputs.subtraction(images)])
 
 
 def main() -> None:
@@ -182,6 +227,7 @@ def main() -> None:
     parser.add_argument("--data", help="folder of real stamps")
     parser.add_argument("--cutouts", help="folder of mocks that others made")
     parser.add_argument("--truth", help="their table, .csv")
+    parser.add_argument("--fits", nargs="*", default=(), help="tables of fits of them")
     parser.add_argument("--bare", help="folder of galaxies without arcs")
     parser.add_argument("--systems", type=int, default=600)
     parser.add_argument("--seed", type=int, default=97)
@@ -191,6 +237,7 @@ def main() -> None:
     ask, texts = posteriors(asked.weights), []
     if asked.cutouts:
         texts.append(of_files(ask, asked.cutouts, asked.truth))
+    texts += [of_fits(file, asked.truth) for file in asked.fits]
     if asked.bare:
         texts.append(of_bare(ask, asked.bare))
     if asked.data:

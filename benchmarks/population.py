@@ -18,7 +18,7 @@ from lensjax import catalogue as catalogues
 from lensjax import cosmology, light, photometry, psf
 from lensjax.catalogue import plain
 from lensjax.mock import MARGIN, ray_grid
-from lensjax.mocks import population, sample
+from lensjax.mocks import population, sample, varied
 from lensjax.mocks.system import Rendering
 from lensjax.survey import HSC
 
@@ -53,6 +53,27 @@ def lens_rows(lenses, rows):
         "size of the adaptive Gaussian [arcsec]": size,
         "background RMS in i, corner rule": few.background[:, HSC.detection],
     }
+
+
+def source_rows(sources, scale):
+    """Medians of sources: half-light radius by magnitude, colours."""
+    mag = np.asarray(sources.mag)
+    stamp = np.asarray(sources.image).mean(-1)
+    axis = np.arange(stamp.shape[1]) - (stamp.shape[1] - 1) / 2
+    r = np.hypot(axis, axis[:, None]).ravel()
+    order = np.argsort(r)
+    # a stamp's noise far out adds nothing on average
+    light = np.cumsum(stamp.reshape(len(stamp), -1)[:, order], 1)
+    light = light[:, r[order] < axis[-1]]
+    half = np.array([r[order][np.searchsorted(one, one[-1] / 2)] for one in light])
+    rows = {}
+    for low, high in ((22.5, 23.5), (23.5, 24.2), (24.2, 25.0)):
+        k = (mag[:, 2] >= low) & (mag[:, 2] < high)
+        rows[f"radius at i {low:g} to {high:g} [arcsec]"] = half[k] * scale
+    bright = mag[:, 2] < 25
+    for name, a, b in (("g - r", 0, 1), ("r - i", 1, 2), ("i - z", 2, 3)):
+        rows[name] = (mag[:, a] - mag[:, b])[bright]
+    return rows
 
 
 def moments_of_known_shapes(n):
@@ -100,6 +121,20 @@ def main():
     for name in columns["embedded"]:
         cells = [percentiles(column[name]) for column in columns.values()]
         print(f"| {name} | {' | '.join(cells)} |")
+    print("\nsources:")
+    kinds = {"smooth": drawn.sources, "varied": population.catalogue(
+        jax.random.key(0), 128, 1000, HSC, cosmology.PAPER, 0, varied.VARIED
+    )[0].sources}  # fmt: skip
+    if args.data:
+        kinds["real"] = real.sources
+    scale = listing.source_pixel_scale
+    for kind, sources in kinds.items():
+        cells = [
+            f"{name} {np.median(v):.2f} ({len(v)})"
+            for name, v in source_rows(sources, scale).items()
+            if len(v)
+        ]
+        print(f"  {kind}: {', '.join(cells)}")
     print("\nthe sample:")
     for name, values in {
         "z_lens": s.z_lens,
